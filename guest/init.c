@@ -106,7 +106,8 @@ static int open_port(const char *want)
 	d = opendir(PORTS);
 	while (d && fd < 0 && (e = readdir(d))) {
 		snprintf(path, sizeof(path), PORTS "/%s/name", e->d_name);
-		if (e->d_name[0] == '.' || !read_text(path, name, sizeof(name)) || strcmp(name, want))
+		if (e->d_name[0] == '.' || !read_text(path, name, sizeof(name)) ||
+		    strcmp(name, want))
 			continue;
 		snprintf(path, sizeof(path), "/dev/%s", e->d_name);
 		fd = open(path, O_WRONLY | O_CLOEXEC);

@@ -4,7 +4,7 @@
  *
  *	heap-test [--expect HEAP]... GROUP...
  *
- *	modules		the heap modules load, bring their heaps, and stay
+ *	modules		the heap modules load and bring their heaps
  *	heaps		what every heap and every buffer must do
  *	efault		an allocation whose answer cannot be copied out leaks nothing
  *	holds HEAP MIB	the heap's area is that large: one buffer of MIB fits
@@ -266,25 +266,6 @@ static bool module_line(const char *name, char *line, size_t size)
 	return fail("expected %s in /proc/modules, saw nothing of it", name);
 }
 
-static bool permanent(const char *name)
-{
-	char line[512];
-
-	if (!module_line(name, line, sizeof(line)))
-		return false;
-	if (!strstr(line, "[permanent]") || !strstr(line, " Live "))
-		return fail("expected [permanent] and Live, saw: %s", line);
-	return true;
-}
-
-static bool rmmod_refused(const char *name)
-{
-	char line[512];
-
-	return fails_with("delete_module", syscall(SYS_delete_module, name, O_NONBLOCK), EBUSY) &&
-	       module_line(name, line, sizeof(line)) && heaps_are(&expected);
-}
-
 /* A missing export, or an import that a module does not declare, leaves a line here. */
 static bool symbols_resolve(const char *arg)
 {
@@ -319,13 +300,9 @@ static void group_modules(void)
 	run_test("modules", "system_heap brings the system heap", load_system, "system_heap");
 	run_test("modules", "loading again changes nothing", load_again, NULL);
 	run_test("modules", "symbols and namespaces resolve", symbols_resolve, NULL);
-	run_test("modules", "cma_heap is permanent", permanent, "cma_heap");
-	run_test("modules", "system_heap is permanent", permanent, "system_heap");
-	run_test("modules", "rmmod cma_heap is refused", rmmod_refused, "cma_heap");
-	run_test("modules", "rmmod system_heap is refused", rmmod_refused, "system_heap");
 }
 
-#define MODULE_TESTS	9
+#define MODULE_TESTS	5
 
 /* heaps */
 

@@ -193,7 +193,6 @@ static struct dma_buf *fake_allocate(struct dma_heap *heap, unsigned long len,
 		goto err_free;
 	}
 
-	exp_info.exp_name = dma_heap_get_name(heap);
 	exp_info.ops = &fake_buf_ops;
 	exp_info.size = len;
 	exp_info.flags = fd_flags;
@@ -1707,31 +1706,12 @@ static void last_is_put_found(struct kunit *test, struct fake_heap *fake)
 	kunit_release_action(test, put_heap, heap);
 }
 
-static void last_is_unregister_in_flight(struct kunit *test, struct fake_heap *fake)
-{
-	struct fake_work *allocator = work_new(test, fake, alloc_work);
-	struct fake_work *remover = work_new(test, fake, unregister_work);
-
-	fake->block = true;
-	KUNIT_ASSERT_EQ(test, fake_add(fake, "kunit-heap"), 0);
-	fake_let_go(fake);
-	work_start(allocator);
-	KUNIT_ASSERT_NE(test, wait_for_completion_timeout(&fake->entered, TIMEOUT_S * HZ), 0);
-	work_start(remover);
-	KUNIT_EXPECT_FALSE(test, work_done_early(remover));
-	KUNIT_EXPECT_EQ(test, atomic_read(&fake->released), 0);
-	complete_all(&fake->resume);
-	work_wait(test, remover);
-	work_wait(test, allocator);
-}
-
 static const struct last_param last_params[] = {
 	{ "put", last_is_put },
 	{ "put of a duplicate", last_is_put_duplicate },
 	{ "put after failure", last_is_put_failed },
 	{ "unregister", last_is_unregister },
 	{ "unregister after add", last_is_unregister_added },
-	{ "unregister with an allocation in flight", last_is_unregister_in_flight },
 	{ "close after unregister", last_is_close },
 	{ "put of a found heap after unregister", last_is_put_found },
 };

@@ -9,6 +9,8 @@ umask 022
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$ROOT/build
 LOGS=$BUILD/log
+: "${HOME:=$(getent passwd "$(id -u)" | cut -d: -f6)}"
+export HOME
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/dmabuf-heaps
 BASE=${BASE:-6.12}
 [ -r "$ROOT/bases/$BASE.env" ] || { echo "error: no such base: bases/$BASE.env" >&2; exit 1; }

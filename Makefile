@@ -10,7 +10,7 @@ ARCH ?= arm64
 export KERNEL_SRC JOBS UPDATE
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo check lint deps tree export shell clean distclean
+.PHONY: help demo check stress lint deps tree export shell clean distclean
 
 help:	## this list
 	@echo 'make VERB [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N]'
@@ -22,6 +22,9 @@ demo: deps	## build the kernel with the series, boot it in QEMU, allocate from e
 
 check: deps	## run all the tests (about half an hour the first time)
 	@scripts/check $(ONLY)
+
+stress: deps	## the tests that take too long for check: 10,000 unloads in a race, and more
+	@scripts/check --stress
 
 lint: deps	## the checks that need no kernel build
 	@scripts/lint

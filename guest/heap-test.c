@@ -2,7 +2,7 @@
 /*
  * Tests of the DMA-BUF heaps from user space, as TAP:
  *
- *	heap-test [--expect HEAP]... GROUP...
+ *	heap-test --expect HEAP... GROUP...
  *
  *	modules		the heap modules load and bring their heaps
  *	heaps		what every heap and every buffer must do
@@ -10,202 +10,30 @@
  *	holds HEAP MIB	the heap's area is that large: one buffer of MIB fits
  *	same HEAP HEAP MIB	both draw on one area: after MIB from one, none is left in the other
  *	memcg on|off	buffers of the system heap are charged to the cgroup, or are not
- *	names		no test: prints the heaps' names, sorted
+ *	names		no test: prints the heaps' names, sorted; needs no --expect
  *
  * --expect names every heap that must be there, once the modules are loaded; another one is
  * an error. Each test runs in a process of its own. No test is ever skipped.
  */
-#include <stdarg.h>
-#include <stdint.h>
-#include <sys/klog.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
-#include <drm/drm.h>
-#include <kselftest.h>
+#include "test.h"
 
-#include "heap.h"
-
-#define BUFINFO		"/sys/kernel/debug/dma_buf/bufinfo"
 #define PARAM		"/sys/module/dma_heap/parameters/mem_accounting"
 #define CGROUP		"/sys/fs/cgroup/heap-test"
-#define SECONDS		120	/* the longest a test may take */
 
 static struct names expected, heaps;
-static char *why;		/* shared with the test's process */
-
-/* A test returns fail("expected ..., saw ...") or true. */
-static bool __attribute__((format(printf, 1, 2))) fail(const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(why, 4096, fmt, args);
-	va_end(args);
-	return false;
-}
-
-/* The last call must have failed with this errno. */
-static bool fails_with(const char *what, long ret, int err)
-{
-	if (ret == -1 && errno == err)
-		return true;
-	if (ret == -1)
-		return fail("%s: expected %s, saw %s", what, strerror(err), strerror(errno));
-	return fail("%s: expected %s, but it succeeded", what, strerror(err));
-}
-
-typedef bool (*test_fn)(const char *arg);
-
-static void run_test(const char *prefix, const char *name, test_fn fn, const char *arg)
-{
-	int status = 0;
-	pid_t pid;
-
-	strcpy(why, "the test did not say why");
-	fflush(NULL);
-	pid = fork();
-	if (!pid) {
-		alarm(SECONDS);
-		_exit(!fn(arg));
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		fail("no process for the test: %s", strerror(errno));
-	else if (WIFSIGNALED(status))
-		fail("the test's process died: %s", strsignal(WTERMSIG(status)));
-	if (pid < 0 || status)
-		ksft_print_msg("%s: %s: %s\n", prefix, name, why);
-	ksft_test_result(pid >= 0 && !status, "%s: %s\n", prefix, name);
-}
-
-static void join(char *text, size_t size, const struct names *list)
-{
-	int i;
-
-	text[0] = '\0';
-	for (i = 0; i < list->n; i++)
-		snprintf(text + strlen(text), size - strlen(text), "%s%s",
-			 i ? " " : "", list->name[i]);
-	if (!list->n)
-		snprintf(text, size, "none");
-}
-
-/* Exactly these heaps must be there. */
-static bool heaps_are(const struct names *want)
-{
-	char a[2048], b[2048];
-	struct names now;
-
-	heaps_now(&now);
-	join(a, sizeof(a), want);
-	join(b, sizeof(b), &now);
-	return strcmp(a, b) ? fail("expected the heaps: %s; saw: %s", a, b) : true;
-}
-
-static bool read_file(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
-	ssize_t n = 0;
-
-	while (fd >= 0 && len < size - 1 && (n = read(fd, text + len, size - 1 - len)) > 0)
-		len += n;
-	if (fd < 0 || n < 0)
-		return fail("cannot read %s: %s", path, strerror(errno));
-	close(fd);
-	text[len] = '\0';
-	return true;
-}
-
-static bool write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return fail("cannot write '%s' to %s: %s", text, path, strerror(errno));
-	close(fd);
-	return true;
-}
-
-/* How many DMA-BUFs exist in the system, or -1 */
-static int buffers(void)
-{
-	char line[256];
-	int n = -1;
-	FILE *f;
-
-	f = fopen(BUFINFO, "re");
-	while (f && fgets(line, sizeof(line), f))
-		sscanf(line, "Total %d objects", &n);
-	if (n < 0)
-		fail("expected a count of buffers in " BUFINFO ", saw none");
-	if (f)
-		fclose(f);
-	return n;
-}
-
-static int open_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	if (!d)
-		return fail("cannot read /proc/self/fd: %s", strerror(errno)) - 1;
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
-
-static int get_heap(const char *name)
-{
-	int fd = heap_open(name);
-
-	if (fd < 0)
-		fail("cannot open " HEAPS "/%s: %s", name, strerror(errno));
-	return fd;
-}
-
-static int get_buffer(const char *name, size_t len)
-{
-	int heap, buf = -1;
-
-	heap = get_heap(name);
-	if (heap >= 0) {
-		buf = heap_alloc(heap, len);
-		if (buf < 0)
-			fail("expected a buffer of %zu bytes, saw %s", len, strerror(errno));
-		close(heap);
-	}
-	return buf;
-}
-
-static unsigned char *get_map(int buf, size_t len)
-{
-	void *p = buffer_map(buf, len);
-
-	if (p == MAP_FAILED) {
-		fail("expected to map %zu bytes, saw %s", len, strerror(errno));
-		return NULL;
-	}
-	return p;
-}
 
 /* modules */
-
-static const char *const modules[] = { "cma_heap", "system_heap" };
 
 /* The expected heaps that the module brings */
 static void heaps_of(int module, struct names *list)
 {
 	int i;
 
-	for (i = 0; i < expected.n; i++) {
-		bool system = !strcmp(expected.name[i], "system");
-
-		if (system == (module == 1))
+	for (i = 0; i < expected.n; i++)
+		if (module_of(expected.name[i]) == module)
 			names_add(list, expected.name[i]);
-	}
 	qsort(list->name, list->n, sizeof(list->name[0]), names_compare);
 }
 
@@ -217,18 +45,11 @@ static bool no_heaps(const char *arg)
 	return heaps_are(&none);
 }
 
-static bool modprobe(const char *name)
-{
-	int status = run_program("modprobe", name);
-
-	return status ? fail("expected modprobe %s to succeed, saw status %d", name, status) : true;
-}
-
 static bool load_cma(const char *name)
 {
 	struct names want = { 0 };
 
-	heaps_of(0, &want);
+	heaps_of(CMA_HEAP, &want);
 	if (!want.n)
 		return fail("no CMA heap is among the expected ones: give --expect NAME");
 	return modprobe(name) && heaps_are(&want);
@@ -242,28 +63,8 @@ static bool load_system(const char *name)
 static bool load_again(const char *arg)
 {
 	(void)arg;
-	return modprobe(modules[0]) && modprobe(modules[1]) && heaps_are(&expected);
-}
-
-/* The module's line in /proc/modules */
-static bool module_line(const char *name, char *line, size_t size)
-{
-	static char text[65536];
-	char *p, *next;
-	size_t len = strlen(name);
-
-	if (!read_file("/proc/modules", text, sizeof(text)))
-		return false;
-	for (p = text; *p; p = next) {
-		next = strchrnul(p, '\n');
-		if (*next)
-			*next++ = '\0';
-		if (!strncmp(p, name, len) && p[len] == ' ') {
-			snprintf(line, size, "%.400s", p);
-			return true;
-		}
-	}
-	return fail("expected %s in /proc/modules, saw nothing of it", name);
+	return modprobe(heap_modules[CMA_HEAP]) && modprobe(heap_modules[SYSTEM_HEAP]) &&
+	       heaps_are(&expected);
 }
 
 /* A missing export, or an import that a module does not declare, leaves a line here. */
@@ -278,9 +79,12 @@ static bool symbols_resolve(const char *arg)
 	int n;
 
 	(void)arg;
-	for (i = 0; i < ARRAY_SIZE(modules); i++)
-		if (!module_line(modules[i], line, sizeof(line)))
+	for (i = 0; i < ARRAY_SIZE(heap_modules); i++)
+		if (!module_line(heap_modules[i], line, sizeof(line)))
 			return false;
+		else if (!line[0])
+			return fail("expected %s in /proc/modules, saw nothing of it",
+				    heap_modules[i]);
 	n = klogctl(3, log, sizeof(log) - 1);
 	if (n <= 0)
 		return fail("cannot read the kernel log: %s", strerror(errno));
@@ -311,7 +115,7 @@ static bool exact_heaps(const char *arg)
 	(void)arg;
 	if (!heaps.n)
 		return fail("expected heaps in " HEAPS ", saw none");
-	return expected.n ? heaps_are(&expected) : true;
+	return heaps_are(&expected);
 }
 
 static bool size_is(const char *name, size_t ask, off_t want)
@@ -571,47 +375,23 @@ static bool bad_length(const char *name)
 	       fails_with("length 2^64-1", heap_alloc(heap, ~0ULL), EINVAL);
 }
 
-/* How often the kernel log tells of the OOM killer, or -1. */
-static int oom_kills(void)
-{
-	static char log[1 << 20];
-	int n = klogctl(3, log, sizeof(log) - 1), kills = 0;
-	char *p = log;
-
-	if (n <= 0)
-		return -1;
-	log[n] = '\0';
-	while ((p = strstr(p, "invoked oom-killer")) != NULL) {
-		kills++;
-		p++;
-	}
-	return kills;
-}
-
 /* More than the guest has, and as much as it has in all: the caller is told, and nobody killed. */
 static bool too_large(const char *name)
 {
-	char meminfo[8192], what[64], *p;
-	int heap = get_heap(name), i;
-	int killed = oom_kills();
-	__u64 total;
-
-	if (heap < 0 || !read_file("/proc/meminfo", meminfo, sizeof(meminfo)))
-		return false;
-	p = strstr(meminfo, "MemTotal:");
-	total = p ? strtoull(p + strlen("MemTotal:"), NULL, 10) * KIB : 0;
-	if (killed < 0 || !total)
-		return fail("expected a kernel log and MemTotal, saw %d and %llu", killed,
-			    (unsigned long long)total);
-
+	long long killed = oom_kills(), total = meminfo("MemTotal");
 	const __u64 lens[] = { 1ULL << 40, 1ULL << 36, 1ULL << 30, total + 4 * KIB, total };
+	int heap = get_heap(name), i;
+	char what[64];
 
+	if (heap < 0 || killed < 0 || total < 0)
+		return false;
 	for (i = 0; i < (int)ARRAY_SIZE(lens); i++) {
 		snprintf(what, sizeof(what), "length %llu", (unsigned long long)lens[i]);
 		if (!fails_with(what, heap_alloc(heap, lens[i]), ENOMEM))
 			return false;
 		if (oom_kills() != killed)
-			return fail("%s: expected no OOM kill, saw %d", what, oom_kills() - killed);
+			return fail("%s: expected no OOM kill, saw %lld", what,
+				    oom_kills() - killed);
 	}
 	return true;
 }
@@ -636,26 +416,6 @@ static bool bad_pointer(const char *name)
 
 	return heap >= 0 && fails_with("argument at address 8",
 				       ioctl(heap, DMA_HEAP_IOCTL_ALLOC, (void *)8), EFAULT);
-}
-
-static int open_vgem(void)
-{
-	drm_version_t version;
-	char path[32], driver[16];
-	int i, fd;
-
-	for (i = 0; i < 16; i++) {
-		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		memset(driver, 0, sizeof(driver));
-		version = (drm_version_t){ .name = driver, .name_len = sizeof(driver) - 1 };
-		if (!ioctl(fd, DRM_IOCTL_VERSION, &version) && !strcmp(driver, "vgem"))
-			return fd;
-		close(fd);
-	}
-	return fail("expected vgem among /dev/dri/card*, saw none") - 1;
 }
 
 static bool import(const char *name)
@@ -1053,8 +813,9 @@ static void group_memcg(bool on)
 
 static void __attribute__((noreturn)) usage(void)
 {
-	fprintf(stderr, "usage: heap-test [--expect HEAP]... GROUP...\n"
-		"groups: modules, heaps, efault, holds HEAP MIB, same HEAP HEAP MIB, memcg on|off, names\n");
+	fprintf(stderr, "usage: heap-test --expect HEAP... GROUP...\n"
+		"groups: modules, heaps, efault, holds HEAP MIB, same HEAP HEAP MIB, memcg on|off\n"
+		"       heap-test names\n");
 	exit(2);
 }
 
@@ -1081,9 +842,8 @@ int main(int argc, char **argv)
 		return heaps.n ? 0 : 1;
 	}
 
-	why = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (why == MAP_FAILED)
-		ksft_exit_fail_msg("no shared page: %s\n", strerror(errno));
+	if (!expected.n)
+		usage();
 	for (i = first; i < argc; i++) {
 		int h;
 
@@ -1108,7 +868,7 @@ int main(int argc, char **argv)
 			usage();
 		}
 	}
-	ksft_print_header();
+	tests_begin();
 	ksft_set_plan(plan);
 	for (i = first; i < argc; i++) {
 		if (!strcmp(argv[i], "modules"))

@@ -5,6 +5,7 @@
 
 #include <stdarg.h>
 #include <stdint.h>
+#include <sys/klog.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -179,6 +180,26 @@ static inline int open_fds(void)
 		n++;
 	closedir(d);
 	return n;
+}
+
+/* How often the kernel log tells of the OOM killer, or -1 */
+static inline long long oom_kills(void)
+{
+	static char log[1 << 20];
+	int n = klogctl(3, log, sizeof(log) - 1);
+	long long kills = 0;
+	char *p = log;
+
+	if (n <= 0) {
+		fail("cannot read the kernel log: %s", strerror(errno));
+		return -1;
+	}
+	log[n] = '\0';
+	while ((p = strstr(p, "invoked oom-killer")) != NULL) {
+		kills++;
+		p++;
+	}
+	return kills;
 }
 
 static inline double seconds_now(void)

@@ -9,12 +9,12 @@
  *	lifecycle	processes that die, fork, and pass buffers on leave nothing behind
  *	boundaries	requests around every limit get the right answer, and kill nobody
  *	failnth		each allocation of memory fails in turn (CONFIG_FAULT_INJECTION)
+ *	loadnth MODULE	likewise while a heap module is loaded
  *
  * Loads the heap modules and tests the heaps that they bring. Each test runs in a process
  * of its own. No test is ever skipped.
  */
 #include <signal.h>
-#include <sys/klog.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -29,6 +29,16 @@ static struct names heaps_of[HEAP_MODULES];
 static struct names none;
 static char module_file[HEAP_MODULES][300], sample_file[300];
 static long page;
+
+static bool is_heap_module(const char *name)
+{
+	int m;
+
+	for (m = 0; m < HEAP_MODULES; m++)
+		if (!strcmp(name, heap_modules[m]))
+			return true;
+	return false;
+}
 
 static int module_index(const char *module)
 {
@@ -252,11 +262,11 @@ static bool drop_copy(void)
 	return child_ends(held.child);
 }
 
-static bool take_driver(const char *heap)
+static bool load_sample(const char *heap, unsigned long len)
 {
 	char params[300], text[300];
 
-	snprintf(params, sizeof(params), "heap=%s len=%lu", heap, LEN);
+	snprintf(params, sizeof(params), "heap=%s len=%lu", heap, len);
 	if (module_load(sample_file, params))
 		return fail("expected " SAMPLE " to load with %s, saw %s", params, strerror(errno));
 	if (!read_file(SAMPLE_DEVICE "/heap", text, sizeof(text)))
@@ -265,6 +275,11 @@ static bool take_driver(const char *heap)
 	if (strcmp(text, heap))
 		return fail("expected the sample to use %s, saw %s", heap, text);
 	return true;
+}
+
+static bool take_driver(const char *heap)
+{
+	return load_sample(heap, LEN);
 }
 
 static const struct hold {
@@ -591,26 +606,6 @@ struct state {
 	int buffers, fds;
 	long long oom_kills, cma_free;
 };
-
-/* How often the kernel log tells of the OOM killer, or -1 */
-static long long oom_kills(void)
-{
-	static char log[1 << 20];
-	int n = klogctl(3, log, sizeof(log) - 1);
-	long long kills = 0;
-	char *p = log;
-
-	if (n <= 0) {
-		fail("cannot read the kernel log: %s", strerror(errno));
-		return -1;
-	}
-	log[n] = '\0';
-	while ((p = strstr(p, "invoked oom-killer")) != NULL) {
-		kills++;
-		p++;
-	}
-	return kills;
-}
 
 /*
  * Of each heap in "heaps", or 0 for the system heap: the largest buffer that it gave at the
@@ -1402,35 +1397,67 @@ static bool done_module(const char *module, bool exact)
 	return failed_module(module);
 }
 
+static bool sample_bound(void)
+{
+	return !access(SAMPLE_DEVICE "/heap", F_OK);
+}
+
+/* By the file that binds and unbinds: the probe function, and not the loading of the module */
+static int sample_write(const char *file)
+{
+	int fd = open(file, O_WRONLY | O_CLOEXEC), ret, err;
+
+	if (fd < 0)
+		return -1;
+	ret = write(fd, SAMPLE, strlen(SAMPLE)) < 0 ? -1 : 0;
+	err = errno;
+	close(fd);
+	errno = err;
+	return ret;
+}
+
+static int bind_fd;
+
 static bool begin_sample(const char *heap)
 {
-	(void)heap;
-	return read_image(sample_file);
+	if (!load_sample(heap, FAULT_LEN))
+		return false;
+	if (sample_write(SAMPLE_DRIVER "/unbind"))
+		return fail("expected to unbind the sample, saw %s", strerror(errno));
+	bind_fd = open(SAMPLE_DRIVER "/bind", O_WRONLY | O_CLOEXEC);
+	return bind_fd >= 0 ? true : fail("cannot open the sample's bind: %s", strerror(errno));
 }
 
 static int run_sample(const char *heap)
 {
-	char params[300];
-
-	snprintf(params, sizeof(params), "heap=%s len=%lu", heap, FAULT_LEN);
-	return syscall(SYS_init_module, image, image_size, params);
+	(void)heap;
+	return write(bind_fd, SAMPLE, strlen(SAMPLE)) < 0 ? -1 : 0;
 }
 
 static bool failed_sample(const char *heap)
 {
-	return sample_gone() && refs_are(heap_modules[module_of(heap)], 0);
+	if (sample_bound())
+		return fail("expected the sample not to be bound, saw that it is");
+	return refs_are(heap_modules[module_of(heap)], 0);
 }
 
-/* The driver core does not tell the module that a probe failed. */
 static bool done_sample(const char *heap, bool exact)
 {
-	bool bound = !access(SAMPLE_DEVICE "/heap", F_OK);
-
-	if (exact && !bound)
+	(void)exact;
+	if (!sample_bound())
 		return fail("expected the sample to have its buffer, saw none");
-	if (!refs_are(heap_modules[module_of(heap)], bound ? 2 : 0))
+	if (!refs_are(heap_modules[module_of(heap)], 2))
 		return false;
-	return sample_unload() && failed_sample(heap);
+	if (sample_write(SAMPLE_DRIVER "/unbind"))
+		return fail("expected to unbind the sample, saw %s", strerror(errno));
+	return failed_sample(heap);
+}
+
+static bool end_sample(const char *heap)
+{
+	(void)heap;
+	close(bind_fd);
+	return sample_unload();
 }
 
 static bool sweep_nth(const char *arg, int nth, int *failures, bool *hit)
@@ -1478,7 +1505,7 @@ static bool sweep(const char *arg)
 			break;
 	}
 	nth--;
-	ksft_print_msg("%s: %s: %d faults injected, %d of them failed it with ENOMEM\n", arg,
+	ksft_print_msg("%s: %s: %d faults injected, %d of them failed it\n", arg,
 		       operation->name, nth, failures);
 	if (without_node)
 		ksft_print_msg("%s: %d times the driver core made a device without its node\n",
@@ -1491,18 +1518,31 @@ static bool sweep(const char *arg)
 }
 
 static const struct operation heap_operations[] = {
-	{ "opening fails cleanly", nothing, run_open, failed_open, done_open, nothing },
-	{ "allocating fails cleanly", begin_alloc, run_alloc, failed_alloc, done_alloc, end_alloc },
-	{ "mapping fails cleanly", begin_map, run_map, nothing, done_map, end_map },
+	{
+		.name = "opening fails cleanly",
+		.begin = nothing, .run = run_open, .failed = failed_open, .done = done_open,
+		.end = nothing,
+	}, {
+		.name = "allocating fails cleanly",
+		.begin = begin_alloc, .run = run_alloc, .failed = failed_alloc, .done = done_alloc,
+		.end = end_alloc,
+	}, {
+		.name = "mapping fails cleanly",
+		.begin = begin_map, .run = run_map, .failed = nothing, .done = done_map,
+		.end = end_map,
+	},
 };
 
 static const struct operation load_module = {
-	"loading fails cleanly", begin_module, run_module, failed_module, done_module, nothing
+	.name = "loading fails cleanly",
+	.begin = begin_module, .run = run_module, .failed = failed_module, .done = done_module,
+	.end = nothing,
 };
 
-static const struct operation load_sample = {
-	"a driver that uses it fails cleanly",
-	begin_sample, run_sample, failed_sample, done_sample, nothing
+static const struct operation bind_sample = {
+	.name = "a driver that uses it fails cleanly",
+	.begin = begin_sample, .run = run_sample, .failed = failed_sample, .done = done_sample,
+	.end = end_sample,
 };
 
 static bool faults_work(const char *arg)
@@ -1525,26 +1565,33 @@ static void group_failnth(void)
 			run_test(heaps.name[i], operation->name, sweep, heaps.name[i]);
 		}
 	}
-	operation = &load_sample;
+	operation = &bind_sample;
 	for (i = 0; i < HEAP_MODULES; i++)	/* with one heap of each */
 		if (heaps_of[i].n)
 			run_test(heaps_of[i].name[0], operation->name, sweep, heaps_of[i].name[0]);
+	test_seconds = seconds;
+}
+
+static void group_loadnth(const char *module)
+{
+	unsigned int seconds = test_seconds;
+
+	test_seconds = 6 * 3600;
 	operation = &load_module;
-	for (i = 0; i < HEAP_MODULES; i++)
-		run_test(heap_modules[i], operation->name, sweep, heap_modules[i]);
+	run_test(module, operation->name, sweep, module);
 	test_seconds = seconds;
 }
 
 static int failnth_tests(void)
 {
-	return 1 + heaps.n * ARRAY_SIZE(heap_operations) + HEAP_MODULES +
+	return 1 + heaps.n * ARRAY_SIZE(heap_operations) +
 	       !!heaps_of[SYSTEM_HEAP].n + !!heaps_of[CMA_HEAP].n;
 }
 
 static void __attribute__((noreturn)) usage(void)
 {
 	fprintf(stderr, "usage: unload-test GROUP...\n"
-		"groups: unload, reload [N], lifecycle, boundaries, failnth\n");
+		"groups: unload, reload [N], lifecycle, boundaries, failnth, loadnth MODULE\n");
 	exit(2);
 }
 
@@ -1583,6 +1630,8 @@ int main(int argc, char **argv)
 	for (i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "reload"))
 			rounds_in(argv, &i);
+		else if (!strcmp(argv[i], "loadnth") && i + 1 < argc && is_heap_module(argv[i + 1]))
+			i++;
 		else if (strcmp(argv[i], "unload") && strcmp(argv[i], "lifecycle") &&
 			 strcmp(argv[i], "boundaries") && strcmp(argv[i], "failnth"))
 			usage();
@@ -1600,6 +1649,9 @@ int main(int argc, char **argv)
 				plan += boundary_count(heaps.name[h]);
 		} else if (!strcmp(argv[i], "failnth")) {
 			plan += failnth_tests();
+		} else if (!strcmp(argv[i], "loadnth")) {
+			plan++;
+			i++;
 		} else {
 			plan += RELOAD_TESTS;
 			rounds_in(argv, &i);
@@ -1615,6 +1667,8 @@ int main(int argc, char **argv)
 			group_boundaries();
 		else if (!strcmp(argv[i], "failnth"))
 			group_failnth();
+		else if (!strcmp(argv[i], "loadnth"))
+			group_loadnth(argv[++i]);
 		else
 			group_reload(rounds_in(argv, &i));
 	}

@@ -125,6 +125,22 @@ stamped() { [ -r "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 stamp() { printf '%s\n' "$2" >"$1.tmp"; mv "$1.tmp" "$1"; }
 hash_files() { cat -- "$@" | sha256sum | cut -c1-16; }
 
+# unknown_splats: filters a guest's console. A warning, from 'cut here' to 'end trace', goes if its first line
+# matches one in the file SPLATS_KNOWN; everything else stays.
+unknown_splats() {
+	awk -v known="${SPLATS_KNOWN:-/dev/null}" '
+		BEGIN { while ((getline l <known) > 0) if (l !~ /^(#|$)/) re[l] }
+		/\[ cut here \]/ && !n { kept = $0; n = 1; next }
+		n == 1 {
+			drop = 0
+			for (r in re) if ($0 ~ r) drop = 1
+			if (!drop) { print kept; print; n = 0; next }
+		}
+		n { kept = kept ORS $0; if (/---\[ end trace /) n = 0; else if (++n > 100) { print kept; n = 0 }; next }
+		{ print }
+		END { if (n) print kept }'
+}
+
 # with_lock NAME: holds build/lock.NAME until the script ends, so that two verbs at once wait for each other
 with_lock() {
 	local fd

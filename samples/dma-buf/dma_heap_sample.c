@@ -5,7 +5,7 @@
  * For a driver that needs memory of a heap for itself, at a time when no user
  * space could give it a dma-buf. What is said about such drivers in
  * Documentation/driver-api/dma-heap.rst is done here: find the heap by its name,
- * wait for it if it is not there, allocate without a file descriptor, use the
+ * defer the probe if it is not there, allocate without a file descriptor, use the
  * buffer as any importer does, let go of everything in the reverse order.
  *
  *	modprobe dma_heap_sample heap=default_cma_region len=65536

@@ -7,6 +7,8 @@
  */
 #include "heap.h"
 
+#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
+
 #define BYTES	MIB
 
 struct row {
@@ -148,7 +150,23 @@ static void rule(const char *left, const char *mid, const char *right, const int
 	printf("\n");
 }
 
-enum { HEAP, MODULE, SIZE, ZEROED, MAPPED, RESULT, COLUMNS };
+enum { HEAP, MODULE, MEMORY, SIZE, ZEROED, MAPPED, RESULT, COLUMNS };
+
+/* What a heap of this module gives, as the documentation of the series says */
+static const char *memory_of(const char *module)
+{
+	static const char *const memory[][2] = {
+		{ "system_heap", "pages anywhere" },
+		{ "cma_heap", "contiguous, lent while free" },
+		{ "coherent_heap", "contiguous, set aside, uncached" },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(memory); i++)
+		if (!strcmp(module, memory[i][0]))
+			return memory[i][1];
+	return "";
+}
 
 static const char *cell(const struct row *r, int column)
 {
@@ -159,6 +177,8 @@ static const char *cell(const struct row *r, int column)
 		return r->heap;
 	case MODULE:
 		return r->module;
+	case MEMORY:
+		return memory_of(r->module);
 	case SIZE:
 		snprintf(number, sizeof(number), "%zu", r->bytes);
 		return number;
@@ -174,7 +194,7 @@ static const char *cell(const struct row *r, int column)
 static void table(void)
 {
 	static const char *const head[COLUMNS] = {
-		"heap", "module", "bytes", "zeroed", "mapped", "result"
+		"heap", "module", "memory", "bytes", "zeroed", "mapped", "result"
 	};
 	const char *bar = paint("│", "|"), *tint;
 	int width[COLUMNS], i, c;

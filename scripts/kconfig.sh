@@ -2,6 +2,16 @@
 # Sourced after lib.sh: from a list of fragments to a kernel configuration.
 # shellcheck shell=bash
 
+# fragment_files ARCH NAME...: the files of these fragments, each with the one that only ARCH has, if any
+fragment_files() {
+	local arch=$1 f
+	shift
+	for f; do
+		echo "$ROOT/kconfig/$f.config"
+		[ ! -e "$ROOT/kconfig/$arch-$f.config" ] || echo "$ROOT/kconfig/$arch-$f.config"
+	done
+}
+
 # configure SOURCE OUT ARCH FRAGMENT...: tinyconfig plus the fragments.
 # Joined by &&: 'set -e' has no effect in a function whose status is looked at.
 configure() {

@@ -2,21 +2,27 @@
 /*
  * Tests of coherent heaps from user space, beyond what heap-test does for every heap, as TAP:
  *
- *	coherent-test [--rounds N] HEAP...
+ *	coherent-test [--rounds N | --short] HEAP... [--driver HEAP]
  *
  * For each heap: it is filled up and emptied in several sizes; buffers of random sizes are
  * made and freed in random order, their contents checked for overlap and for old data;
  * mappings; what needs pages is refused. What is lost to rounding is printed.
+ *
+ * --short is for slow kernels: 150 rounds, and large pools are not filled with small buffers.
+ * --driver: the region of that heap is also that of a device whose driver is the module
+ * pool_user. They share the pool: neither gets what the other has, and both see its end.
  */
 #include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "test.h"
+#include "modules/pool_user.h"
 
 #define MAX_BUFFERS	16384
 #define SLOTS		48
 
 static unsigned int rounds = 2000;
+static bool in_short;
 static unsigned int seed = 20261121;
 
 static unsigned int rnd(unsigned int n)
@@ -59,6 +65,20 @@ static void close_all(int *fds, int n)
 		close(fds[n]);
 }
 
+/* The largest power of two that the pool has in one piece; 0 if it has no page */
+static size_t pool_size(int heap)
+{
+	size_t len;
+	int buf = -1;
+
+	for (len = 64 * MIB; len >= 4 * KIB && buf < 0; len /= 2)
+		buf = heap_alloc(heap, len);
+	if (buf < 0)
+		return 0;
+	close(buf);
+	return 2 * len;
+}
+
 /* Fill up, free all, and get the same again */
 static bool exhaust(const char *name)
 {
@@ -70,6 +90,8 @@ static bool exhaust(const char *name)
 	if (!fds || heap < 0)
 		return fail("cannot open the heap: %s", strerror(errno));
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		if (in_short && sizes[i] < 64 * KIB && pool_size(heap) >= 4 * MIB)
+			continue;
 		first = fill_up(heap, sizes[i], fds);
 		if (first < 0)
 			return false;
@@ -86,7 +108,7 @@ static bool exhaust(const char *name)
 			return fail("%zu bytes: expected %d buffers again, saw %d", sizes[i],
 				    first, again);
 		if (pages < 0)
-			pages = first;
+			pages = first * sizes[i] / (4 * KIB);
 		ksft_print_msg("%s: %d buffers of %zu KiB in %zu KiB, %zu KiB lost to rounding\n",
 			       name, first, sizes[i] / KIB, (size_t)pages * 4,
 			       first * (power_of_two(sizes[i]) - sizes[i]) / KIB);
@@ -254,11 +276,269 @@ static bool syncs(const char *name)
 	return first_wrong(p, LEN, 3) == LEN ? true : fail("expected the contents to stay");
 }
 
+/* With a driver */
+
+static int driver = -1;		/* its device */
+
+static bool driver_loads(void)
+{
+	if (!modprobe("pool_user"))
+		return false;
+	driver = open("/dev/pool_user", O_RDWR | O_CLOEXEC);
+	return driver >= 0 ? true : fail("cannot open /dev/pool_user: %s", strerror(errno));
+}
+
+static bool driver_unloads(void)
+{
+	close(driver);
+	return !module_unload("pool_user") ||
+	       fail("expected pool_user to unload, saw %s", strerror(errno));
+}
+
+static int driver_alloc(unsigned int slot, size_t len, unsigned int mark)
+{
+	struct pool_user_alloc arg = { .len = len, .slot = slot, .mark = mark };
+
+	return ioctl(driver, POOL_USER_ALLOC, &arg);
+}
+
+static bool driver_free(unsigned int slot)
+{
+	__u32 arg = slot;
+
+	return !ioctl(driver, POOL_USER_FREE, &arg) ||
+	       fail("expected the driver to have buffer %u, saw %s", slot, strerror(errno));
+}
+
+static bool driver_good(void)
+{
+	return !ioctl(driver, POOL_USER_CHECK) ||
+	       fail("expected the driver's buffers as they were: somebody else wrote (%s)",
+		    strerror(errno));
+}
+
+/* The heap's buffers until the pool is full, each of them written: how many; or -1 */
+static int heap_takes_all(int heap, size_t len, int *fds)
+{
+	unsigned char *p;
+	int i, n;
+
+	n = fill_up(heap, len, fds);
+	for (i = 0; i < n; i++) {
+		p = buffer_map(fds[i], len);
+		if (p == MAP_FAILED || first_nonzero(p, len) != len)
+			return fail("expected a zeroed buffer, saw %s",
+				    p == MAP_FAILED ? strerror(errno) : "another") - 1;
+		fill(p, len, i);
+		munmap(p, len);
+	}
+	return n;
+}
+
+static int driver_takes_all(size_t len, unsigned int first)
+{
+	int n = 0;
+
+	while (first + n < POOL_USER_SLOTS && !driver_alloc(first + n, len, first + n))
+		n++;
+	if (first + n == POOL_USER_SLOTS || errno != ENOMEM)
+		return fail("expected ENOMEM for the driver in the end, saw %s",
+			    first + n == POOL_USER_SLOTS ? "none" : strerror(errno)) - 1;
+	return n;
+}
+
+static bool driver_frees(unsigned int first, int n)
+{
+	while (n--)
+		if (!driver_free(first + n))
+			return false;
+	return true;
+}
+
+#define SHARE		(16 * KIB)
+
+/* What one has, the other cannot get; what it gives back, the other gets. */
+static bool shares_exhaustion(const char *name)
+{
+	int *fds = calloc(MAX_BUFFERS, sizeof(*fds)), heap = heap_open(name), all, n, i;
+
+	if (!fds || heap < 0 || !driver_loads())
+		return false;
+	all = heap_takes_all(heap, SHARE, fds);
+	if (all < 16)
+		return all < 0 ? false : fail("expected 16 buffers or more, saw %d", all);
+	if (!fails_with("the driver, from a full pool", driver_alloc(0, 4 * KIB, 0), ENOMEM))
+		return false;
+	for (i = 0; i < 5; i++)
+		close(fds[--all]);
+	n = driver_takes_all(SHARE, 0);
+	if (n != 5)
+		return n < 0 ? false : fail("expected 5 buffers for the driver, saw %d", n);
+	if (heap_alloc(heap, 4 * KIB) >= 0 || errno != ENOMEM)
+		return fail("the heap: expected ENOMEM from a pool that a driver filled");
+	close_all(fds, all);
+	all += n;
+	n = driver_takes_all(SHARE, 5);
+	if (n + 5 != all)
+		return n < 0 ? false : fail("expected %d more for the driver, saw %d", all - 5, n);
+	if (heap_alloc(heap, 4 * KIB) >= 0 || errno != ENOMEM)
+		return fail("the heap: expected ENOMEM from a pool that is the driver's");
+	if (!driver_good() || !driver_frees(0, 7))
+		return false;
+	n = heap_takes_all(heap, SHARE, fds);
+	if (n != 7)
+		return n < 0 ? false : fail("expected 7 buffers for the heap, saw %d", n);
+	if (!driver_good() || !driver_frees(7, all - 7))
+		return false;
+	close_all(fds, n);
+	ksft_print_msg("%s: %d buffers of %zu KiB for the two\n", name, all, SHARE / KIB);
+	return driver_unloads();
+}
+
+/* In random order, by turns: contents tell whether any two overlap. */
+static bool shares_at_random(const char *name)
+{
+	struct slot slots[SLOTS] = { 0 }, *s;
+	bool drivers[SLOTS] = { 0 };
+	unsigned int i, k, full[2] = { 0 };
+	int heap = heap_open(name);
+
+	if (heap < 0 || !driver_loads())
+		return false;
+	for (i = 0; i < rounds; i++) {
+		k = rnd(SLOTS);
+		s = &slots[k];
+		/* all of them, which takes its time */
+		if (i % 8 == 0 && !driver_good())
+			return false;
+		if (drivers[k]) {
+			if (!driver_free(k))
+				return false;
+			drivers[k] = false;
+		} else if (s->p) {
+			if (!slot_ok(s))
+				return false;
+			munmap(s->p, s->len);
+			close(s->fd);
+			s->p = NULL;
+		} else if (rnd(2)) {
+			drivers[k] = !driver_alloc(k, some_size(), i);
+			if (!drivers[k] && errno != ENOMEM)
+				return fail("round %u: driver: expected ENOMEM or a buffer, saw %s",
+					    i, strerror(errno));
+			full[0] += !drivers[k];
+		} else {
+			s->len = some_size();
+			s->mark = i;
+			s->fd = heap_alloc(heap, s->len);
+			if (s->fd < 0 && errno != ENOMEM)
+				return fail("round %u: expected ENOMEM or a buffer, saw %s", i,
+					    strerror(errno));
+			full[1] += s->fd < 0;
+			if (s->fd < 0)
+				continue;
+			s->p = buffer_map(s->fd, s->len);
+			if (s->p == MAP_FAILED || first_nonzero(s->p, s->len) != s->len)
+				return fail("round %u: expected a zeroed buffer of %zu bytes", i,
+					    s->len);
+			fill(s->p, s->len, s->mark);
+		}
+	}
+	for (s = slots; s < slots + SLOTS; s++)
+		if (s->p && !slot_ok(s))
+			return false;
+	ksft_print_msg("%s: %u rounds, pool full for the driver %u times, for the heap %u\n",
+		       name, rounds, full[0], full[1]);
+	/* its remove function frees what the driver has */
+	return driver_good() && driver_unloads();
+}
+
+/* The heap goes and comes back, or the driver does: the other keeps what it has. */
+static bool outlives(const char *name)
+{
+	int *fds = calloc(MAX_BUFFERS, sizeof(*fds)), heap, buf, i, n;
+	unsigned char *p;
+
+	if (!fds || !driver_loads())
+		return false;
+	for (i = 0; i < 10; i++)
+		if (driver_alloc(i, SHARE, i))
+			return fail("expected a buffer for the driver, saw %s", strerror(errno));
+	if (module_unload("coherent_heap"))
+		return fail("expected coherent_heap to unload, saw %s", strerror(errno));
+	if (!driver_good() || driver_alloc(10, SHARE, 10))
+		return fail_at("without the heap");
+	if (!modprobe("coherent_heap"))
+		return false;
+	/* it was the driver's pool before it was the heap's again, and still is one */
+	heap = get_heap(name);
+	n = heap < 0 ? -1 : heap_takes_all(heap, SHARE, fds);
+	if (n < 0 || !driver_good())
+		return false;
+	if (!fails_with("the driver, from a full pool", driver_alloc(11, 4 * KIB, 0), ENOMEM))
+		return false;
+	close_all(fds, n);
+
+	buf = heap_alloc(heap, SHARE);
+	p = buf < 0 ? MAP_FAILED : buffer_map(buf, SHARE);
+	if (p == MAP_FAILED)
+		return fail("expected a buffer, saw %s", strerror(errno));
+	fill(p, SHARE, 99);
+	if (!driver_unloads())
+		return false;
+	if (first_wrong(p, SHARE, 99) != SHARE)
+		return fail("expected the heap's buffer as it was without the driver");
+	i = heap_takes_all(heap, SHARE, fds);
+	if (i != n + 10)
+		return i < 0 ? false : fail("expected %d buffers without the driver, saw %d",
+					    n + 10, i);
+	if (!driver_loads() ||
+	    !fails_with("the driver, from a full pool", driver_alloc(0, 4 * KIB, 0), ENOMEM))
+		return false;
+	close_all(fds, i);
+	if (driver_takes_all(SHARE, 0) != n + 10 || !driver_good())
+		return fail_at("the driver, back again");
+	if (first_wrong(p, SHARE, 99) != SHARE)
+		return fail("expected the heap's buffer as it was with the driver back");
+	return driver_unloads();
+}
+
+/* Loaded first, the driver makes the pool that the heap then finds. */
+static bool driver_first(const char *name)
+{
+	if (module_unload("coherent_heap"))
+		return fail("expected coherent_heap to unload, saw %s", strerror(errno));
+	return driver_loads() && modprobe("coherent_heap") && driver_unloads() &&
+	       shares_exhaustion(name);
+}
+
+static const struct {
+	const char *name;
+	test_fn fn;
+} driver_tests[] = {
+	{ "a driver and the heap see the same end of the pool", shares_exhaustion },
+	{ "a driver's buffers and the heap's never overlap", shares_at_random },
+	{ "the heap and the driver outlive each other", outlives },
+	{ "the driver is there first", driver_first },
+	{ "nothing was leaked to the driver", exhaust },
+};
+
 int main(int argc, char **argv)
 {
+	const char *shared = NULL;
+	unsigned int t;
 	int i = 1;
 
-	if (argc > 2 && !strcmp(argv[1], "--rounds")) {
+	if (argc > 2 && !strcmp(argv[argc - 2], "--driver")) {
+		shared = argv[argc - 1];
+		argc -= 2;
+	}
+
+	if (argc > 1 && !strcmp(argv[1], "--short")) {
+		in_short = true;
+		rounds = 150;
+		i = 2;
+	} else if (argc > 2 && !strcmp(argv[1], "--rounds")) {
 		rounds = atoi(argv[2]);
 		i = 3;
 	}
@@ -266,20 +546,23 @@ int main(int argc, char **argv)
 	/* a buffer is a file */
 	if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){ MAX_BUFFERS + 64, MAX_BUFFERS + 64 }))
 		ksft_exit_fail_msg("cannot have many files open: %s\n", strerror(errno));
-	if (i >= argc) {
-		fprintf(stderr, "usage: coherent-test [--rounds N] HEAP...\n");
+	if (i >= argc && !shared) {
+		fprintf(stderr,
+			"usage: coherent-test [--rounds N | --short] HEAP... [--driver HEAP]\n");
 		return 2;
 	}
 	tests_begin();
-	ksft_set_plan(6 * (argc - i));
+	ksft_set_plan(6 * (argc - i) + (shared ? ARRAY_SIZE(driver_tests) : 0));
 	for (; i < argc; i++) {
 		run_test(argv[i], "fills up, is emptied, fills up again", exhaust, argv[i]);
 		run_test(argv[i], "random buffers never overlap and are zeroed", churn, argv[i]);
 		run_test(argv[i], "maps of the whole and of parts", maps, argv[i]);
 		run_test(argv[i], "what needs pages is refused", no_pages, argv[i]);
-		run_test(argv[i], "access by the CPU needs no call", syncs, argv[i]);
+		run_test(argv[i], "the calls for access by the CPU change nothing", syncs, argv[i]);
 		/* after all of these, nothing is left in the pool */
 		run_test(argv[i], "nothing was leaked", exhaust, argv[i]);
 	}
+	for (t = 0; shared && t < ARRAY_SIZE(driver_tests); t++)
+		run_test(shared, driver_tests[t].name, driver_tests[t].fn, shared);
 	ksft_finished();
 }

@@ -49,7 +49,7 @@ static bool load_cma(const char *name)
 {
 	struct names want = { 0 };
 
-	heaps_of(CMA_HEAP, &want);
+	heaps_of(REGION_HEAP, &want);
 	if (!want.n)
 		return fail("no CMA heap is among the expected ones: give --expect NAME");
 	return modprobe(name) && heaps_are(&want);
@@ -63,7 +63,7 @@ static bool load_system(const char *name)
 static bool load_again(const char *arg)
 {
 	(void)arg;
-	return modprobe(heap_modules[CMA_HEAP]) && modprobe(heap_modules[SYSTEM_HEAP]) &&
+	return modprobe(heap_modules[REGION_HEAP]) && modprobe(heap_modules[SYSTEM_HEAP]) &&
 	       heaps_are(&expected);
 }
 

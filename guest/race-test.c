@@ -2,7 +2,7 @@
 /*
  * The heap modules are unloaded and loaded while others use their heaps, as TAP:
  *
- *	race-test [--unloads N] [--seconds S] [--busy B]
+ *	race-test [--coherent] [--unloads N] [--seconds S] [--busy B]
  *
  * One thread for each module tries to unload it, over and over, and loads it again when that
  * worked. The others open heaps, by name and by nodes of their own that outlive the heap;
@@ -10,6 +10,7 @@
  * kernel, through the sample driver. After some refused attempts, B (20) on average, those
  * who hold a heap for long pause, so that the module goes, and meets those who open it.
  *
+ * The modules are system_heap and cma_heap, or coherent_heap with --coherent.
  * Ends when N unloads (10000) were attempted, or after S seconds (3600), and then it fails.
  */
 #include <pthread.h>
@@ -77,7 +78,7 @@ static unsigned long counted(enum op op, int err)
 
 static unsigned long attempts(void)
 {
-	return targets[SYSTEM_HEAP].attempts + targets[CMA_HEAP].attempts;
+	return targets[SYSTEM_HEAP].attempts + targets[REGION_HEAP].attempts;
 }
 
 static void nap(unsigned int *seed, unsigned int us)
@@ -449,7 +450,7 @@ static bool prepare(void)
 			return false;
 	heaps_now(&heaps);
 	if (!names_have(&heaps, "system") || heaps.n < 2)
-		return fail("expected the system heap and a CMA heap, saw %d heaps", heaps.n);
+		return fail("expected the system heap and one of a region, saw %d heaps", heaps.n);
 	/* the sample waits for a heap that never comes, and so holds none */
 	if (!module_path(SAMPLE, sample, sizeof(sample)))
 		return false;
@@ -467,7 +468,8 @@ static unsigned long number(const char *text)
 	unsigned long n = strtoul(text ? text : "", &end, 10);
 
 	if (!n || *end) {
-		fprintf(stderr, "usage: race-test [--unloads N] [--seconds S] [--busy B]\n");
+		fprintf(stderr,
+			"usage: race-test [--coherent] [--unloads N] [--seconds S] [--busy B]\n");
 		exit(2);
 	}
 	return n;
@@ -482,6 +484,7 @@ int main(int argc, char **argv)
 	int i, fds, bufs;
 	double seconds;
 
+	region_option(&argc, argv);
 	for (i = 1; i < argc; i += 2) {
 		if (!strcmp(argv[i], "--unloads"))
 			unloads = number(argv[i + 1]);

@@ -292,13 +292,28 @@ static inline int open_vgem(void)
 
 /* Modules */
 
-enum { SYSTEM_HEAP, CMA_HEAP, HEAP_MODULES };
+enum { SYSTEM_HEAP, REGION_HEAP, HEAP_MODULES };
 
-static const char *const heap_modules[HEAP_MODULES] = { "system_heap", "cma_heap" };
+static const char *heap_modules[HEAP_MODULES] = { "system_heap", "cma_heap" };
 
 static inline int module_of(const char *heap)
 {
-	return strcmp(heap, "system") ? CMA_HEAP : SYSTEM_HEAP;
+	return strcmp(heap, "system") ? REGION_HEAP : SYSTEM_HEAP;
+}
+
+static inline bool coherent_regions(void)
+{
+	return !strcmp(heap_modules[REGION_HEAP], "coherent_heap");
+}
+
+/* Takes --coherent away: the module whose heaps are regions then is coherent_heap. */
+static inline void region_option(int *argc, char **argv)
+{
+	if (*argc < 2 || strcmp(argv[1], "--coherent"))
+		return;
+	heap_modules[REGION_HEAP] = "coherent_heap";
+	memmove(&argv[1], &argv[2], (*argc - 1) * sizeof(*argv));
+	--*argc;
 }
 
 static inline bool modprobe(const char *name)

@@ -2,7 +2,7 @@
 /*
  * Tests of heap modules that come and go, as TAP:
  *
- *	unload-test GROUP...
+ *	unload-test [--coherent] GROUP...
  *
  *	unload		a module stays as long as somebody uses a heap of it, and no longer
  *	reload [N]	N rounds (1000) of loading, using and unloading change nothing
@@ -11,9 +11,11 @@
  *	failnth		each allocation of memory fails in turn (CONFIG_FAULT_INJECTION)
  *	loadnth MODULE	likewise while a heap module is loaded
  *
- * Loads the heap modules and tests the heaps that they bring. Each test runs in a process
+ * Loads the heap modules and tests the heaps that they bring: those of system_heap and cma_heap,
+ * or of coherent_heap with --coherent. Each test runs in a process
  * of its own. No test is ever skipped.
  */
+#include <endian.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -42,12 +44,12 @@ static bool is_heap_module(const char *name)
 
 static int module_index(const char *module)
 {
-	return strcmp(module, heap_modules[SYSTEM_HEAP]) ? CMA_HEAP : SYSTEM_HEAP;
+	return strcmp(module, heap_modules[SYSTEM_HEAP]) ? REGION_HEAP : SYSTEM_HEAP;
 }
 
 static bool all_loaded(void)
 {
-	return modprobe(heap_modules[SYSTEM_HEAP]) && modprobe(heap_modules[CMA_HEAP]) &&
+	return modprobe(heap_modules[SYSTEM_HEAP]) && modprobe(heap_modules[REGION_HEAP]) &&
 	       heaps_are(&heaps);
 }
 
@@ -484,7 +486,7 @@ static bool reload_rounds(const char *arg)
 	char where[32];
 
 	(void)arg;
-	if (!all_loaded() || !unload_one(SYSTEM_HEAP) || module_unload(heap_modules[CMA_HEAP]))
+	if (!all_loaded() || !unload_one(SYSTEM_HEAP) || module_unload(heap_modules[REGION_HEAP]))
 		return fail_at("at the start");
 	heaps_now(&rel->before);
 	if (!read_file("/proc/modules", rel->modules_before, sizeof(rel->modules_before)))
@@ -604,7 +606,7 @@ static void group_reload(int rounds)
 
 struct state {
 	int buffers, fds;
-	long long oom_kills, cma_free;
+	long long oom_kills, cma_free;	/* cma_free: 0 without CMA heaps */
 };
 
 /*
@@ -624,7 +626,7 @@ static int heap_index(const char *heap)
 
 static bool measure_largest(int i)
 {
-	long long total = meminfo("CmaTotal");
+	long long total = coherent_regions() ? (long long)(1024 * MIB) : meminfo("CmaTotal");
 	size_t low = 0, high, pages;
 	int fd, buf;
 
@@ -663,16 +665,51 @@ static bool in_default_area(int i)
 	return buf >= 0 && other < 0;
 }
 
+/* Of the region with that name, as the device tree says */
+static size_t region_size(const char *name)
+{
+	__be64 reg[2];
+	char path[400];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/device-tree/reserved-memory/%s/reg", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, reg, sizeof(reg));
+	if (n != sizeof(reg))
+		return fail("expected an address and a size in %s, saw none", path);
+	close(fd);
+	return be64toh(reg[1]);
+}
+
+static bool measure_regions(void)
+{
+	int i;
+
+	if (!all_loaded())
+		return false;
+	for (i = 0; i < heaps.n; i++) {
+		if (module_of(heaps.name[i]) != REGION_HEAP)
+			continue;
+		area[i] = region_size(heaps.name[i]);
+		if (!area[i] || !measure_largest(i))
+			return fail_at(heaps.name[i]);
+	}
+	return true;
+}
+
 static bool measure_areas(void)
 {
 	long long rest = meminfo("CmaTotal");
 	bool in_default[MAX_HEAPS] = { 0 };
 	int i;
 
+	if (coherent_regions())
+		return measure_regions();
 	if (rest < 0 || !all_loaded())
 		return false;
 	for (i = 0; i < heaps.n; i++)
-		if (module_of(heaps.name[i]) == CMA_HEAP && !measure_largest(i))
+		if (module_of(heaps.name[i]) == REGION_HEAP && !measure_largest(i))
 			return fail_at(heaps.name[i]);
 	for (i = 0; i < heaps.n; i++) {
 		in_default[i] = largest[i] && in_default_area(i);
@@ -687,7 +724,7 @@ static bool measure_areas(void)
 }
 
 /*
- * What is free of the other areas while a CMA heap has given as much as at the start. Pages
+ * What is free of the other areas while a heap has given as much as at the start. Pages
  * that were freed wait in lists of each CPU, and count only when such a buffer drained them.
  */
 static long long cma_free(const char *heap)
@@ -700,7 +737,7 @@ static long long cma_free(const char *heap)
 	buf = get_buffer(heap, largest[heap_index(heap)]);
 	if (buf < 0)
 		return fail_at("as large as at the start") - 1;
-	n = meminfo("CmaFree");
+	n = coherent_regions() ? 0 : meminfo("CmaFree");
 	close(buf);
 	return n;
 }
@@ -1076,7 +1113,7 @@ static const struct boundary {
 	{ "lengths around 2^63", around_2to63 },
 	{ "lengths around 2^64", around_2to64 },
 	{ "lengths around all memory", around_memory },
-	{ "lengths around the area", around_area },	/* the last: CMA heaps only */
+	{ "lengths around the area", around_area },	/* the last: not the system heap */
 };
 
 static const struct boundary *boundary;	/* of the test that is next */
@@ -1098,8 +1135,8 @@ static bool areas_add_up(const char *arg)
 	int i;
 
 	(void)arg;
-	if (!heaps_of[CMA_HEAP].n)
-		return fail("expected CMA heaps, saw none");
+	if (!heaps_of[REGION_HEAP].n)
+		return fail("expected heaps of regions, saw none");
 	for (i = 0; i < heaps.n; i++)
 		if (largest[i] > area[i] || area[i] - largest[i] > AREA_SLACK)
 			return fail("%s: expected to give its %zu bytes, saw %zu", heaps.name[i],
@@ -1125,7 +1162,7 @@ static void group_boundaries(void)
 	int i, t;
 
 	need_areas();
-	run_test("boundaries", "the CMA heaps give all that there is", areas_add_up, NULL);
+	run_test("boundaries", "heaps of regions give all that there is", areas_add_up, NULL);
 	for (i = 0; i < heaps.n; i++) {
 		for (t = 0; t < boundary_count(heaps.name[i]); t++) {
 			boundary = &boundaries[t];
@@ -1366,7 +1403,7 @@ static bool failed_module(const char *module)
 }
 
 /*
- * With a fault, cma_heap may do without some of its heaps, and the driver core may do
+ * With a fault, the module may do without some of its heaps, and the driver core may do
  * without the node of a device: neither is an error of theirs. What is there must go.
  */
 static bool done_module(const char *module, bool exact)
@@ -1552,6 +1589,12 @@ static bool faults_work(const char *arg)
 	       (disarm() || fail("expected fail-nth to count down, saw it did not"));
 }
 
+/* With --coherent, only the new: one coherent heap, as all of them do the same */
+static bool failnth_wants(const char *heap)
+{
+	return !coherent_regions() || !strcmp(heap, heaps_of[REGION_HEAP].name[0]);
+}
+
 static void group_failnth(void)
 {
 	unsigned int seconds = test_seconds, t;
@@ -1560,14 +1603,14 @@ static void group_failnth(void)
 	test_seconds = 6 * 3600;	/* DEBUG_KOBJECT_RELEASE: seconds for each unload */
 	run_test("failnth", "a fault can be injected", faults_work, NULL);
 	for (i = 0; i < heaps.n; i++) {
-		for (t = 0; t < ARRAY_SIZE(heap_operations); t++) {
+		for (t = 0; failnth_wants(heaps.name[i]) && t < ARRAY_SIZE(heap_operations); t++) {
 			operation = &heap_operations[t];
 			run_test(heaps.name[i], operation->name, sweep, heaps.name[i]);
 		}
 	}
 	operation = &bind_sample;
 	for (i = 0; i < HEAP_MODULES; i++)	/* with one heap of each */
-		if (heaps_of[i].n)
+		if (heaps_of[i].n && failnth_wants(heaps_of[i].name[0]))
 			run_test(heaps_of[i].name[0], operation->name, sweep, heaps_of[i].name[0]);
 	test_seconds = seconds;
 }
@@ -1584,13 +1627,18 @@ static void group_loadnth(const char *module)
 
 static int failnth_tests(void)
 {
-	return 1 + heaps.n * ARRAY_SIZE(heap_operations) +
-	       !!heaps_of[SYSTEM_HEAP].n + !!heaps_of[CMA_HEAP].n;
+	int i, n = 1;
+
+	for (i = 0; i < heaps.n; i++)
+		n += failnth_wants(heaps.name[i]) ? ARRAY_SIZE(heap_operations) : 0;
+	for (i = 0; i < HEAP_MODULES; i++)
+		n += heaps_of[i].n && failnth_wants(heaps_of[i].name[0]);
+	return n;
 }
 
 static void __attribute__((noreturn)) usage(void)
 {
-	fprintf(stderr, "usage: unload-test GROUP...\n"
+	fprintf(stderr, "usage: unload-test [--coherent] GROUP...\n"
 		"groups: unload, reload [N], lifecycle, boundaries, failnth, loadnth MODULE\n");
 	exit(2);
 }
@@ -1625,6 +1673,7 @@ int main(int argc, char **argv)
 	int i, h;
 
 	page = sysconf(_SC_PAGESIZE);
+	region_option(&argc, argv);
 	if (argc < 2)
 		usage();
 	for (i = 1; i < argc; i++) {

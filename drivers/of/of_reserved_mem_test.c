@@ -256,6 +256,15 @@ static void rmem_by_idx_errors(struct kunit *test)
 	of_reserved_mem_device_release(dev);
 }
 
+/* A pool or an area for DMA that any device can have, and that is set up well */
+static bool test_can_assign(struct device_node *np)
+{
+	return of_device_is_available(np) &&
+	       of_device_is_compatible(np, "shared-dma-pool") &&
+	       (of_property_read_bool(np, "no-map") ||
+		of_property_read_bool(np, "reusable"));
+}
+
 /* By index: a region of this machine, if a node refers to one */
 static void rmem_by_idx_assigns(struct kunit *test)
 {
@@ -265,7 +274,7 @@ static void rmem_by_idx_assigns(struct kunit *test)
 
 	for_each_node_with_property(np, "memory-region") {
 		target = of_parse_phandle(np, "memory-region", 0);
-		if (target && of_device_is_available(target))
+		if (target && test_can_assign(target))
 			rmem = of_reserved_mem_lookup(target);
 		of_node_put(target);
 		if (rmem && rmem->ops)
@@ -273,7 +282,7 @@ static void rmem_by_idx_assigns(struct kunit *test)
 		rmem = NULL;
 	}
 	if (!rmem)
-		kunit_skip(test, "no device refers to a region by memory-region");
+		kunit_skip(test, "no device refers to a shared-dma-pool by memory-region");
 	of_node_put_kunit(test, np);
 
 	KUNIT_EXPECT_EQ(test, 0, of_reserved_mem_device_init_by_idx(dev, np, 0));

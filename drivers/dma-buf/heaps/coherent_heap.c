@@ -76,7 +76,8 @@ coherent_heap_map_dma_buf(struct dma_buf_attachment *attachment,
 	if (!table)
 		return ERR_PTR(-ENOMEM);
 
-	ret = sg_alloc_table(table, DIV_ROUND_UP(left, MAX_SEGMENT), GFP_KERNEL);
+	/* No buffer is empty; DIV_ROUND_UP() would overflow where a long has 32 bits */
+	ret = sg_alloc_table(table, 1 + (left - 1) / MAX_SEGMENT, GFP_KERNEL);
 	if (ret)
 		goto free_table;
 
@@ -127,7 +128,7 @@ static int coherent_heap_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma
 	/*
 	 * As the pool is mapped. The DMA API leaves this alone if it takes the
 	 * heap's device for one that looks into caches, as is the default on
-	 * some architectures.
+	 * some architectures; on others it is stricter.
 	 */
 	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 
@@ -218,11 +219,14 @@ VISIBLE_IF_KUNIT struct coherent_heap *coherent_heap_add(struct reserved_mem *rm
 	};
 	struct coherent_heap *coherent_heap;
 	struct dma_heap *heap;
+	bool said = false;
 	int ret;
 
 	coherent_heap = kzalloc(sizeof(*coherent_heap), GFP_KERNEL);
-	if (!coherent_heap)
-		return ERR_PTR(-ENOMEM);
+	if (!coherent_heap) {
+		ret = -ENOMEM;
+		goto free_heap;
+	}
 
 	heap = dma_heap_create(&exp_info);
 	if (IS_ERR(heap)) {
@@ -232,8 +236,11 @@ VISIBLE_IF_KUNIT struct coherent_heap *coherent_heap_add(struct reserved_mem *rm
 
 	/* Before anybody can ask the heap for a buffer */
 	ret = of_reserved_mem_device_init_with_mem(dma_heap_get_dev(heap), rmem);
-	if (ret)
+	if (ret) {
+		/* That it is the region's fault was said where it was found */
+		said = ret == -EINVAL;
 		goto put_heap;
+	}
 
 	ret = dma_heap_register(heap);
 	if (ret)
@@ -249,6 +256,9 @@ put_heap:
 	dma_heap_put(heap);
 free_heap:
 	kfree(coherent_heap);
+	if (!said)
+		pr_err("no heap for coherent region %s: %pe\n", rmem->name,
+		       ERR_PTR(ret));
 
 	return ERR_PTR(ret);
 }
@@ -275,17 +285,38 @@ static size_t __init name_length(const char *list, const char *name)
 	return list[len] == ',' || list[len] == '\0' ? len : 0;
 }
 
-/* The name of a node may have a comma in it, so a list cannot just be split up */
+/*
+ * The length of the name that @list begins with: that of a region, or all up to a
+ * comma. The name of a node may have a comma in it, so the longest one counts.
+ */
+static size_t __init first_name(const char *list, bool *known)
+{
+	struct reserved_mem *rmem;
+	size_t len = 0;
+	unsigned int i;
+
+	for (i = 0; (rmem = dma_coherent_get_region_by_idx(i)); i++)
+		len = max(len, name_length(list, rmem->name));
+	*known = len;
+
+	return len ?: strcspn(list, ",");
+}
+
+static const char * __init next_name(const char *pos, size_t len)
+{
+	return pos + len + (pos[len] == ',');
+}
+
 static bool __init region_wanted(const char *name)
 {
 	const char *pos = regions;
+	size_t len;
+	bool known;
 
-	while (pos) {
-		if (name_length(pos, name))
+	for (; pos && *pos; pos = next_name(pos, len)) {
+		len = first_name(pos, &known);
+		if (known && len == name_length(pos, name))
 			return true;
-		pos = strchr(pos, ',');
-		if (pos)
-			pos++;
 	}
 
 	return !regions;
@@ -295,25 +326,14 @@ static bool __init region_wanted(const char *name)
 static void __init report_unknown_regions(void)
 {
 	const char *pos = regions;
+	size_t len;
+	bool known;
 
-	while (pos && *pos) {
-		struct reserved_mem *rmem;
-		size_t len = 0;
-		unsigned int i;
-
-		for (i = 0; (rmem = dma_coherent_get_region_by_idx(i)); i++)
-			len = max(len, name_length(pos, rmem->name));
-
-		if (!len) {
-			len = strcspn(pos, ",");
-			if (len)
-				pr_warn("no coherent region is called %.*s\n",
-					(int)len, pos);
-		}
-
-		pos += len;
-		if (*pos == ',')
-			pos++;
+	for (; pos && *pos; pos = next_name(pos, len)) {
+		len = first_name(pos, &known);
+		if (!known && len)
+			pr_warn("no coherent region is called %.*s\n",
+				(int)len, pos);
 	}
 }
 
@@ -329,10 +349,7 @@ static int __init add_coherent_heaps(void)
 
 		/* A bad region is no reason to do without the other heaps */
 		coherent_heap = coherent_heap_add(rmem);
-		if (IS_ERR(coherent_heap))
-			pr_err("no heap for coherent region %s: %pe\n",
-			       rmem->name, coherent_heap);
-		else
+		if (!IS_ERR(coherent_heap))
 			list_add_tail(&coherent_heap->list, &coherent_heaps);
 	}
 	report_unknown_regions();

@@ -23,6 +23,7 @@
 #include <linux/iosys-map.h>
 #include <linux/kernel.h>
 #include <linux/kthread.h>
+#include <linux/log2.h>
 #include <linux/mman.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -243,6 +244,7 @@ static struct dma_buf *test_buffer(struct kunit *test, struct dma_heap *heap, si
 	return dmabuf;
 }
 
+/* For all of these devices, unless they get a dma_range_map, a DMA address is physical. */
 static struct device *test_device(struct kunit *test, u64 mask)
 {
 	static unsigned int number;
@@ -284,9 +286,9 @@ static void test_unmap(struct dma_buf *dmabuf, struct dma_buf_attachment *attach
 /* What the iterator returns, and when it ends */
 static void regions_by_idx(struct kunit *test)
 {
-	struct device_node *parent, *np = NULL;
+	struct device_node *parent, *np = NULL, *child;
 	struct reserved_mem *rmem;
-	unsigned int i;
+	unsigned int i, want = 0;
 
 	parent = of_find_node_by_path("/reserved-memory");
 	for (i = 0; (rmem = dma_coherent_get_region_by_idx(i)); i++) {
@@ -307,7 +309,14 @@ static void regions_by_idx(struct kunit *test)
 		KUNIT_EXPECT_NE(test, (u64)rmem->size, 0ULL);
 	}
 	of_node_put(np);
+
+	/* none is missing: one without no-map may have been refused */
+	for_each_available_child_of_node(parent, child)
+		want += of_device_is_compatible(child, "shared-dma-pool") &&
+			of_property_read_bool(child, "no-map") &&
+			!of_property_read_bool(child, "linux,dma-default");
 	of_node_put(parent);
+	KUNIT_EXPECT_GE(test, i, want);
 
 	KUNIT_EXPECT_NULL(test, dma_coherent_get_region_by_idx(i + 1));
 	KUNIT_EXPECT_NULL(test, dma_coherent_get_region_by_idx(UINT_MAX));
@@ -337,7 +346,9 @@ static void importers(struct kunit *test)
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table[i]);
 		KUNIT_EXPECT_EQ(test, 1, table[i]->nents);
 		KUNIT_EXPECT_EQ(test, 3 * PAGE_SIZE, sg_dma_len(table[i]->sgl));
-		phys = dma_to_phys(dev, sg_dma_address(table[i]->sgl));
+		if (!IS_ENABLED(CONFIG_DMABUF_DEBUG))	/* which mangles it */
+			KUNIT_EXPECT_NULL(test, sg_page(table[i]->sgl));
+		phys = sg_dma_address(table[i]->sgl);
 		KUNIT_EXPECT_GE(test, phys, rmem->base);
 		KUNIT_EXPECT_LE(test, phys + 3 * PAGE_SIZE, rmem->base + rmem->size);
 		KUNIT_EXPECT_EQ(test, sg_dma_address(table[0]->sgl),
@@ -353,17 +364,18 @@ static void importer_with_offset(struct kunit *test)
 	struct dma_buf_attachment *attachment;
 	struct bus_dma_region *map;
 	struct reserved_mem *rmem;
+	u64 addr;
 	struct sg_table *table;
 	struct dma_buf *dmabuf;
 	struct dma_heap *heap;
 	struct device *dev;
 
 	rmem = test_region(test, &heap);
-	dmabuf = test_buffer(test, heap, PAGE_SIZE);
+	dmabuf = test_buffer(test, heap, 2 * PAGE_SIZE);
 	dev = test_device(test, DMA_BIT_MASK(32));
 
-	/* freed with the device */
-	map = kcalloc(2, sizeof(*map), GFP_KERNEL);
+	/* freed with the device; the last one is empty */
+	map = kcalloc(3, sizeof(*map), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, map);
 	map->cpu_start = PAGE_ALIGN_DOWN(rmem->base);
 	map->dma_start = SZ_1M;
@@ -372,10 +384,21 @@ static void importer_with_offset(struct kunit *test)
 
 	table = test_map(test, dmabuf, dev, &attachment);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
-	KUNIT_EXPECT_GE(test, (u64)sg_dma_address(table->sgl), SZ_1M);
-	KUNIT_EXPECT_LE(test, (u64)sg_dma_address(table->sgl) + PAGE_SIZE,
+	addr = sg_dma_address(table->sgl);
+	KUNIT_EXPECT_GE(test, addr, SZ_1M);
+	KUNIT_EXPECT_LE(test, addr + 2 * PAGE_SIZE,
 			PAGE_ALIGN(rmem->size) + PAGE_SIZE + SZ_1M);
 	test_unmap(dmabuf, attachment, table);
+
+	/* Two ranges: the buffer's first page is the last of one, its second page elsewhere */
+	map->size = addr - SZ_1M + PAGE_SIZE;
+	map[1].cpu_start = map->cpu_start + map->size;
+	map[1].dma_start = SZ_512M;
+	map[1].size = SZ_1G;
+	table = test_map(test, dmabuf, dev, &attachment);
+	KUNIT_EXPECT_EQ(test, -EIO, PTR_ERR_OR_ZERO(table));
+	if (!IS_ERR(table))
+		test_unmap(dmabuf, attachment, table);
 }
 
 /* An error, and no bounce buffer */
@@ -407,13 +430,16 @@ static void importer_out_of_reach(struct kunit *test)
 /* The kernel's mapping is that of the pool; what was in the memory is gone */
 static void vmap_and_old_data(struct kunit *test)
 {
+	struct reserved_mem *rmem;
 	struct dma_buf *dmabuf;
 	struct dma_heap *heap;
 	struct iosys_map map;
 	void *first = NULL;
 	int i;
 
-	test_region(test, &heap);
+	rmem = test_region(test, &heap);
+	if (rmem->size < SZ_128K)
+		kunit_skip(test, "the region is too small");
 	for (i = 0; i < 3; i++) {
 		dmabuf = dma_heap_buffer_alloc(heap, SZ_64K, O_RDWR, 0);
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dmabuf);
@@ -515,7 +541,7 @@ static void shared_with_driver(struct kunit *test)
 								     GFP_KERNEL);
 				if (!vaddrs[nallocs])
 					break;
-				phys = dma_to_phys(dev, addrs[nallocs++]);
+				phys = addrs[nallocs++];
 			} else {
 				dmabuf = dma_heap_buffer_alloc(heap, chunk, O_RDWR, 0);
 				if (IS_ERR(dmabuf)) {
@@ -528,10 +554,11 @@ static void shared_with_driver(struct kunit *test)
 					KUNIT_FAIL(test, "cannot map: %pe", table);
 					break;
 				}
-				phys = dma_to_phys(importer, sg_dma_address(table->sgl));
+				phys = sg_dma_address(table->sgl);
 				test_unmap(dmabuf, attachment, table);
 			}
-			piece = (phys - PAGE_ALIGN(rmem->base)) / chunk;
+			piece = (phys - PAGE_ALIGN(rmem->base)) >> ilog2(chunk);
+			KUNIT_ASSERT_LT(test, piece, pages);
 			KUNIT_EXPECT_FALSE(test, test_and_set_bit(piece, seen));
 		}
 
@@ -603,8 +630,9 @@ static void first_users_at_once(struct kunit *test)
 		struct racer racer[2];
 
 		/*
-		 * Memory that has no pool yet, from which nobody allocates. A
-		 * lot of it, and not aligned, so that mapping it takes time.
+		 * A region that has no pool yet, inside the other, and from
+		 * which nobody allocates. It is large, and not aligned, so that
+		 * mapping it takes time.
 		 */
 		raced = *rmem;
 		raced.base += PAGE_SIZE;

@@ -79,10 +79,14 @@ static size_t pool_size(int heap)
 	return 2 * len;
 }
 
+static const size_t sizes[] = { 4 * KIB, 12 * KIB, 64 * KIB, MIB, 3 * MIB };
+
+/* How many buffers of each size the heap gave at first; shared by the tests' processes */
+static int *at_first;
+
 /* Fill up, free all, and get the same again */
 static bool exhaust(const char *name)
 {
-	size_t sizes[] = { 4 * KIB, 12 * KIB, 64 * KIB, MIB, 3 * MIB };
 	int *fds = calloc(MAX_BUFFERS, sizeof(*fds));
 	int heap = heap_open(name), first, again, pages = -1;
 	unsigned int i;
@@ -107,6 +111,7 @@ static bool exhaust(const char *name)
 		if (again != first)
 			return fail("%zu bytes: expected %d buffers again, saw %d", sizes[i],
 				    first, again);
+		at_first[i] = first;
 		if (pages < 0)
 			pages = first * sizes[i] / (4 * KIB);
 		ksft_print_msg("%s: %d buffers of %zu KiB in %zu KiB, %zu KiB lost to rounding\n",
@@ -116,6 +121,22 @@ static bool exhaust(const char *name)
 	free(fds);
 	close(heap);
 	return pages > 0 ? true : fail("expected one page or more, saw none");
+}
+
+/* After all the other tests, the heap gives what it gave at first. */
+static bool nothing_leaked(const char *name)
+{
+	int before[ARRAY_SIZE(sizes)];
+	unsigned int i;
+
+	memcpy(before, at_first, sizeof(before));
+	if (!exhaust(name))
+		return false;
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		if (at_first[i] != before[i])
+			return fail("%zu bytes: expected %d buffers as at first, saw %d", sizes[i],
+				    before[i], at_first[i]);
+	return true;
 }
 
 struct slot {
@@ -520,7 +541,7 @@ static const struct {
 	{ "a driver's buffers and the heap's never overlap", shares_at_random },
 	{ "the heap and the driver outlive each other", outlives },
 	{ "the driver is there first", driver_first },
-	{ "nothing was leaked to the driver", exhaust },
+	{ "nothing was leaked to the driver", nothing_leaked },
 };
 
 int main(int argc, char **argv)
@@ -551,17 +572,22 @@ int main(int argc, char **argv)
 			"usage: coherent-test [--rounds N | --short] HEAP... [--driver HEAP]\n");
 		return 2;
 	}
+	at_first = mmap(NULL, sizeof(sizes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			-1, 0);
+	if (at_first == MAP_FAILED)
+		ksft_exit_fail_msg("no shared memory: %s\n", strerror(errno));
 	tests_begin();
-	ksft_set_plan(6 * (argc - i) + (shared ? ARRAY_SIZE(driver_tests) : 0));
+	ksft_set_plan(6 * (argc - i) + (shared ? 1 + ARRAY_SIZE(driver_tests) : 0));
 	for (; i < argc; i++) {
 		run_test(argv[i], "fills up, is emptied, fills up again", exhaust, argv[i]);
 		run_test(argv[i], "random buffers never overlap and are zeroed", churn, argv[i]);
 		run_test(argv[i], "maps of the whole and of parts", maps, argv[i]);
 		run_test(argv[i], "what needs pages is refused", no_pages, argv[i]);
 		run_test(argv[i], "the calls for access by the CPU change nothing", syncs, argv[i]);
-		/* after all of these, nothing is left in the pool */
-		run_test(argv[i], "nothing was leaked", exhaust, argv[i]);
+		run_test(argv[i], "nothing was leaked", nothing_leaked, argv[i]);
 	}
+	if (shared)
+		run_test(shared, "fills up, before there is a driver", exhaust, shared);
 	for (t = 0; shared && t < ARRAY_SIZE(driver_tests); t++)
 		run_test(shared, driver_tests[t].name, driver_tests[t].fn, shared);
 	ksft_finished();

@@ -2,7 +2,8 @@
 /*
  * PID 1 of the guest. Runs the command that scripts/guest-run put into
  * /run/command, or a shell where there is none, tells the host how it ended, and
- * powers off.
+ * ends the guest: QEMU takes a reboot for the end (-no-reboot), and unlike powering
+ * off it needs no firmware.
  *
  * Two virtio-serial ports lead to the host. "output" carries what the command
  * prints. "result" carries one line for each event:
@@ -132,13 +133,13 @@ static int wait_port(const char *want)
 	return -1;
 }
 
-static void power_off(void)
+static void end(void)
 {
 	if (result >= 0)
 		dprintf(result, "end\n");
 	sync();
-	reboot(RB_POWER_OFF);
-	say("<3>", "power off failed");
+	reboot(RB_AUTOBOOT);
+	say("<3>", "reboot failed");
 	for (;;)
 		pause();
 }
@@ -158,12 +159,12 @@ static char **read_command(void)
 	close(fd);
 	if (n < 0 || !len || len == sizeof(text) || text[len - 1]) {
 		problem(COMMAND " is not a list of words, each with a NUL at its end");
-		power_off();
+		end();
 	}
 	for (; pos < len; pos += strlen(text + pos) + 1) {
 		if (argc == MAX_ARGS) {
 			problem(COMMAND " has more than %d words", MAX_ARGS);
-			power_off();
+			end();
 		}
 		argv[argc++] = text + pos;
 	}
@@ -384,6 +385,7 @@ static void check_memory(void)
 
 int main(void)
 {
+	const char *cpus;
 	char **argv;
 	pid_t pid;
 
@@ -395,7 +397,11 @@ int main(void)
 	mount_one("cgroup2", "/sys/fs/cgroup");
 	result = wait_port("result");
 	if (result < 0)
-		power_off();
+		end();
+	cpus = getenv("CPUS");
+	if (cpus && atoi(cpus) != sysconf(_SC_NPROCESSORS_ONLN))
+		problem("%ld processors, and not %s", sysconf(_SC_NPROCESSORS_ONLN), cpus);
+	unsetenv("CPUS");
 	if (!write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory"))
 		problem("no memory controller for control groups: %s", strerror(errno));
 
@@ -420,5 +426,5 @@ int main(void)
 		run_shell();
 	check_buffers();
 	check_memory();
-	power_off();
+	end();
 }

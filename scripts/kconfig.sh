@@ -19,7 +19,7 @@ guest_fragments() {
 	y) fragment_files "$1" common "$1" heaps-y ;;
 	debug) fragment_files "$1" common "$1" heaps-m tests debug ;;
 	# the unpatched kernel has no heaps that only this architecture has
-	base) printf "$ROOT/kconfig/%s.config\n" common "$1" heaps-y ;;
+	base) printf '%s\n' "$ROOT"/kconfig/{common,"$1",heaps-y}.config ;;
 	*) die "unknown configuration '$2': m, y, debug and base are known" ;;
 	esac
 }

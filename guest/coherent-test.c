@@ -312,8 +312,9 @@ static bool driver_loads(void)
 static bool driver_unloads(void)
 {
 	close(driver);
-	return !module_unload("pool_user") ||
-	       fail("expected pool_user to unload, saw %s", strerror(errno));
+	if (module_unload("pool_user"))
+		return fail("expected pool_user to unload, saw %s", strerror(errno));
+	return driver_gone("/sys/bus/platform/drivers/pool_user");
 }
 
 static int driver_alloc(unsigned int slot, size_t len, unsigned int mark)

@@ -422,14 +422,19 @@ static inline bool module_gone(const char *name)
  * The driver's directory in sysfs goes with its last reference, which
  * DEBUG_KOBJECT_RELEASE drops seconds later: until then it cannot be loaded again.
  */
-static inline bool sample_gone(void)
+static inline bool driver_gone(const char *path)
 {
 	int i;
 
-	for (i = 0; i < 200 && !access(SAMPLE_DRIVER, F_OK); i++)
+	for (i = 0; i < 200 && !access(path, F_OK); i++)
 		usleep(50 * 1000);
-	if (!access(SAMPLE_DRIVER, F_OK))
-		return fail("expected no " SAMPLE_DRIVER " 10 s after unloading, saw it");
+	return access(path, F_OK) ? true : fail("expected no %s 10 s after unloading, saw it", path);
+}
+
+static inline bool sample_gone(void)
+{
+	if (!driver_gone(SAMPLE_DRIVER))
+		return false;
 	if (!access(SAMPLE_DEVICE, F_OK))
 		return fail("expected no " SAMPLE_DEVICE " after unloading, saw it");
 	return module_gone(SAMPLE);

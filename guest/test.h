@@ -428,7 +428,8 @@ static inline bool driver_gone(const char *path)
 
 	for (i = 0; i < 200 && !access(path, F_OK); i++)
 		usleep(50 * 1000);
-	return access(path, F_OK) ? true : fail("expected no %s 10 s after unloading, saw it", path);
+	return access(path, F_OK) ? true :
+	       fail("expected no %s 10 s after unloading, saw it", path);
 }
 
 static inline bool sample_gone(void)

@@ -21,7 +21,7 @@ demo: deps	## build the kernel with the series, boot it in QEMU, allocate from e
 	@scripts/demo $(ARCH)
 
 check: deps	## run all the tests (three quarters of an hour the first time, then minutes)
-	@scripts/check $(ONLY)
+	@scripts/check '$(value ONLY)'
 
 stress: deps	## the tests that take too long for check: 10,000 unloads in a race, and more
 	@scripts/check --stress

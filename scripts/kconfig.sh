@@ -18,13 +18,9 @@ guest_fragments() {
 	m) fragment_files "$1" common "$1" heaps-m tests ;;
 	y) fragment_files "$1" common "$1" heaps-y ;;
 	debug) fragment_files "$1" common "$1" heaps-m tests debug ;;
-	of)
-		[ "$1" = x86_64 ] || die "the configuration of is for x86_64: the others of $1 know device trees anyway"
-		fragment_files "$1" common "$1" heaps-m tests x86_64-of
-		;;
 	# the unpatched kernel has no heaps that only this architecture has
 	base) printf '%s\n' "$ROOT"/kconfig/{common,"$1",heaps-y}.config ;;
-	*) die "unknown configuration '$2': m, y, debug, of and base are known" ;;
+	*) die "unknown configuration '$2': m, y, debug and base are known" ;;
 	esac
 }
 
@@ -42,8 +38,8 @@ copy_build() {
 			"s|$from/|$2/|g; s|$K_LINUX\>|$3|g; s|\(\.\./\)\+out/$name/tools/|$2/tools/|g" {} +
 }
 
-# configure SOURCE OUT ARCH FRAGMENT...: what the kernel's tinyconfig says, then the fragments; of what
-# they do not name, all that can be off is. (tinyconfig and merge_config.sh would run Kconfig three times, which takes 7 s
+# configure SOURCE OUT ARCH FRAGMENT...: what the kernel's tinyconfig says, then the fragments; what they
+# do not name is off. (tinyconfig and merge_config.sh would run Kconfig three times, which takes 7 s
 # and not 2, and turn on each default that a fragment brings into sight.)
 # Joined by &&: 'set -e' has no effect in a function whose status is looked at.
 configure() {

@@ -125,6 +125,22 @@ stamped() { [ -r "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 stamp() { printf '%s\n' "$2" >"$1.tmp"; mv "$1.tmp" "$1"; }
 hash_files() { cat -- "$@" | sha256sum | cut -c1-16; }
 
+# base_worktree PATH: makes it a work tree of 'base'. Its files are links to those of build/base/linux, as writing
+# 80000 files takes half a minute. Git replaces a file and never writes into it; who edits does it in build/tree.
+base_worktree() {
+	rm -rf "$1" "$1.new"
+	mkdir -p "$1.new" "${1%/*}"
+	git -C "$KGIT" worktree prune
+	if find "$K_BASE" -mindepth 1 -maxdepth 1 ! -name .git -print0 | xargs -0 cp -al -t "$1.new"; then
+		git -C "$KGIT" -c core.hooksPath=/dev/null worktree add -q -f -f --no-checkout --detach "$1" base &&
+			cp "$(git -C "$K_BASE" rev-parse --git-path index)" "$(git -C "$1" rev-parse --git-path index)" &&
+			mv "$1/.git" "$1.new/" && rmdir "$1" && mv "$1.new" "$1"
+	else	# a file system without links
+		rm -rf "$1.new"
+		git -C "$KGIT" -c core.hooksPath=/dev/null worktree add -q -f -f --detach "$1" base
+	fi
+}
+
 # unknown_splats: filters a guest's console. A warning, from 'cut here' to 'end trace', goes if its first line
 # matches one in the file SPLATS_KNOWN; everything else stays.
 unknown_splats() {

@@ -35,7 +35,7 @@ copy_build() {
 		cp -a "$from/." "$2" &&
 		rm -rf "$2"/{built.stamp,guest.stamp,steps,mods,guest.cpio,guest-modules} &&
 		find "$2" -name '.*.cmd' -exec sed -i \
-			"s|$from/|$2/|g; s|$K_LINUX\>|$3|g; s|\(\.\./\)\+out/$name/tools/|$2/tools/|g" {} +
+			"s|$from/|$2/|g; s|$K_LINUX\>|$3|g; s|$K_BASE\>|$3|g; s|\(\.\./\)\+out/$name/tools/|$2/tools/|g" {} +
 }
 
 # configure SOURCE OUT ARCH FRAGMENT...: what the kernel's tinyconfig says, then the fragments; what they

@@ -53,7 +53,7 @@ elapsed() { printf '%d:%02d' $((($1) / 60)) $((($1) % 60)); }
 
 # The last lines of a log that say why something failed.
 why() {
-	grep -aiE '(^|[^a-z_-])(error|fatal|undefined|cannot|failed|no space left|refused)\b' "$1" 2>/dev/null |
+	grep -aiE '^E: |(^|[^a-z_-])(error|fatal|undefined|cannot|failed|no space left|refused)\b' "$1" 2>/dev/null |
 		grep -avE '^make(\[[0-9]+\])?: \*\*\*.*(Error [0-9]+|Waiting)' | head -n 1 | cut -c1-200
 }
 

@@ -18,9 +18,10 @@ guest_fragments() {
 	m) fragment_files "$1" common "$1" heaps-m tests ;;
 	y) fragment_files "$1" common "$1" heaps-y ;;
 	debug) fragment_files "$1" common "$1" heaps-m tests debug ;;
+	of) fragment_files "$1" common "$1" heaps-m tests of ;;
 	# the unpatched kernel has no heaps that only this architecture has
 	base) printf '%s\n' "$ROOT"/kconfig/{common,"$1",heaps-y}.config ;;
-	*) die "unknown configuration '$2': m, y, debug and base are known" ;;
+	*) die "unknown configuration '$2': m, y, debug, of and base are known" ;;
 	esac
 }
 

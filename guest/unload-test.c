@@ -114,6 +114,17 @@ static bool child_ends(pid_t pid)
 	return !status;
 }
 
+static bool sockets;	/* the kernel has them: expect/ says where it must */
+
+static void find_sockets(void)
+{
+	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	sockets = sock >= 0;
+	if (sock >= 0)
+		close(sock);
+}
+
 static bool send_fd(int sock, int fd)
 {
 	char byte = 'x', control[CMSG_SPACE(sizeof(fd))] = "";
@@ -372,13 +383,15 @@ static void group_unload(void)
 		run_test(heap_modules[m], "is not permanent", not_permanent, heap_modules[m]);
 		run_test(heap_modules[m], "unloads, and loads again", unloads, heap_modules[m]);
 		for (i = 0; i < ARRAY_SIZE(holds); i++) {
+			if (holds[i].take == take_message && !sockets)
+				continue;
 			hold = &holds[i];
 			run_test(heap_modules[m], hold->name, module_held, heap_modules[m]);
 		}
 	}
 }
 
-#define UNLOAD_TESTS	(HEAP_MODULES * (2 + ARRAY_SIZE(holds)))
+#define UNLOAD_TESTS	(HEAP_MODULES * (2 + ARRAY_SIZE(holds) - !sockets))
 
 /* reload */
 
@@ -966,7 +979,9 @@ static void group_lifecycle(void)
 	need_areas();
 	for (i = 0; i < heaps.n; i++)
 		for (t = 0; t < ARRAY_SIZE(lifecycle); t++)
-			run_test(heaps.name[i], lifecycle[t].name, lifecycle[t].fn, heaps.name[i]);
+			if (lifecycle[t].fn != passed || sockets)
+				run_test(heaps.name[i], lifecycle[t].name, lifecycle[t].fn,
+					 heaps.name[i]);
 }
 
 /* boundaries */
@@ -1686,12 +1701,13 @@ int main(int argc, char **argv)
 			usage();
 	}
 	tests_begin();
+	find_sockets();
 	find_heaps();
 	for (i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "unload")) {
 			plan += UNLOAD_TESTS;
 		} else if (!strcmp(argv[i], "lifecycle")) {
-			plan += heaps.n * ARRAY_SIZE(lifecycle);
+			plan += heaps.n * (ARRAY_SIZE(lifecycle) - !sockets);
 		} else if (!strcmp(argv[i], "boundaries")) {
 			plan += 2;
 			for (h = 0; h < heaps.n; h++)

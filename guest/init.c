@@ -357,6 +357,7 @@ static void check_buffers(void)
 /* On a kernel with kmemleak. It counts only objects that are older than five seconds. */
 static void check_memory(void)
 {
+	static const char locking[] = "/proc/sys/kernel/prove_locking";
 	static const char path[] = "/sys/kernel/debug/kmemleak";
 	char line[256];
 	int leaks = 0;
@@ -365,6 +366,9 @@ static void check_memory(void)
 	if (access(path, W_OK))
 		return;
 	sleep(6);
+	/* what lockdep should see is over, and kmemleak takes locks for every object */
+	if (!access(locking, W_OK) && !write_text(locking, "0"))
+		problem("lockdep does not stop: %s", strerror(errno));
 	if (!write_text(path, "scan") || !write_text(path, "scan")) {
 		problem("kmemleak does not scan: %s", strerror(errno));
 		return;

@@ -12,9 +12,10 @@ KASAN_SANITIZE := n
 endif
 # but for these: files and what maps them, memory that is charged, what is put off and done later,
 # and what objects are made of
-kasan-fs := anon_inodes char_dev dcache file file_table inode ioctl libfs open super
-kasan-kernel := exit fork kthread notifier task_work workqueue
-kasan-lib := debug_locks devres genalloc idr iov_iter kasprintf klist kobject kobject_uevent list_debug list_sort \
-	llist lockref percpu-refcount radix-tree rbtree refcount scatterlist string string_helpers usercopy xarray
+kasan-fs := anon_inodes char_dev dcache eventpoll file file_table inode ioctl libfs open select super
+kasan-kernel := exit fork kthread notifier params resource task_work workqueue
+kasan-lib := cmdline debug_locks devres genalloc idr iov_iter kasprintf klist kobject kobject_uevent kstrtox \
+	list_debug list_sort llist lockref percpu-refcount radix-tree rbtree refcount scatterlist string \
+	string_helpers usercopy xarray
 kasan-mm := cma dmapool gup memcontrol memory mmap mprotect mremap page_alloc page_counter util vma vmalloc
 $(foreach o,$(kasan-$(obj)),$(eval KASAN_SANITIZE_$(o).o := y))

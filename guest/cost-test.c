@@ -21,7 +21,7 @@
 
 #define ROUNDS		64	/* in a batch: a counter may count 16 instructions at once */
 #define HELD		67	/* at most one less: two slabs of 32, and odd */
-#define BATCHES		(2 * HELD)
+#define BATCHES		HELD
 #define WARM_UP		4
 #define LOOPS		50000	/* of two instructions: shorter than from one tick to the next */
 

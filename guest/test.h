@@ -14,6 +14,7 @@
 #include <kselftest.h>
 
 #include "heap.h"
+#include "modules/importer.h"
 
 #define BUFINFO		"/sys/kernel/debug/dma_buf/bufinfo"
 #define SAMPLE		"dma_heap_sample"
@@ -270,6 +271,16 @@ static inline unsigned char *get_map(int buf, size_t len)
 	return p;
 }
 
+/*
+ * A buffer in the hands of an importer: vgem's, or, in a kernel without DRM, that of the device
+ * of guest/modules/importer.c. Closing fd is one way to drop it.
+ */
+struct import {
+	int fd;
+	bool vgem;
+	__u32 handle;
+};
+
 static inline int open_vgem(void)
 {
 	drm_version_t version;
@@ -287,7 +298,36 @@ static inline int open_vgem(void)
 			return fd;
 		close(fd);
 	}
-	return fail("expected vgem among /dev/dri/card*, saw none") - 1;
+	return -1;
+}
+
+static inline bool import_take(struct import *import, int buf)
+{
+	struct importer_attach attach = { .fd = buf };
+	struct drm_prime_handle prime = { .fd = buf };
+
+	*import = (struct import){ .fd = open_vgem() };
+	import->vgem = import->fd >= 0;
+	if (!import->vgem)
+		import->fd = open("/dev/importer0", O_RDWR | O_CLOEXEC);
+	if (import->fd < 0)
+		return fail("expected vgem in /dev/dri, or /dev/importer0, saw neither");
+	if (import->vgem ? ioctl(import->fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime) :
+			   ioctl(import->fd, IMPORTER_ATTACH, &attach))
+		return fail("expected the importer to take the buffer, saw %s", strerror(errno));
+	import->handle = prime.handle;
+	return true;
+}
+
+static inline bool import_drop(const struct import *import)
+{
+	struct drm_gem_close gem = { .handle = import->handle };
+	__u64 ns;
+
+	if (import->vgem ? ioctl(import->fd, DRM_IOCTL_GEM_CLOSE, &gem) :
+			   ioctl(import->fd, IMPORTER_DETACH, &ns))
+		return fail("expected the importer to drop the buffer, saw %s", strerror(errno));
+	return true;
 }
 
 /* Modules */

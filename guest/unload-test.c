@@ -172,7 +172,7 @@ static struct {
 	int fd, sock[2];
 	void *map;
 	pid_t child;
-	__u32 handle;
+	struct import import;
 } held;
 
 static bool take_heap(const char *heap)
@@ -212,28 +212,12 @@ static bool drop_map(void)
 
 static bool take_import(const char *heap)
 {
-	struct drm_prime_handle prime = { 0 };
-	int vgem = open_vgem();
-
-	if (vgem < 0 || !take_buffer(heap))
-		return false;
-	prime.fd = held.fd;
-	if (ioctl(vgem, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime))
-		return fail("expected vgem to import the buffer, saw %s", strerror(errno));
-	held.handle = prime.handle;
-	if (!close_held())
-		return false;
-	held.fd = vgem;
-	return true;
+	return take_buffer(heap) && import_take(&held.import, held.fd) && close_held();
 }
 
 static bool drop_import(void)
 {
-	struct drm_gem_close gem = { .handle = held.handle };
-
-	if (ioctl(held.fd, DRM_IOCTL_GEM_CLOSE, &gem))
-		return fail("expected to drop the handle, saw %s", strerror(errno));
-	return close_held();
+	return import_drop(&held.import) && !close(held.import.fd);
 }
 
 static bool take_message(const char *heap)

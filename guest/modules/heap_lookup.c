@@ -9,7 +9,7 @@
  *
  *	cost		one lookup after the other, with the dma_heap_put():
  *			lookup HEAPS first|last|miss NANOSECONDS
- *	concurrent	for a second each on 1, 2, 4 CPUs and on all, a thread on each that looks
+ *	concurrent	for 0.4 s each on 1, 2, 4 CPUs and on all, a thread on each that looks
  *			up the last heap over and over:
  *			concurrent HEAPS CPUS LOOKUPS-PER-SECOND NANOSECONDS LEAST MOST WRONG
  *			where NANOSECONDS is what a thread waits for a lookup; LEAST and MOST are
@@ -35,6 +35,7 @@
 #define NAME_SIZE	256
 #define LOOKUPS		64	/* at a time: a clock may count 16 ns at once */
 #define BATCHES		50
+#define SEARCH_MS	400
 
 static unsigned int heaps = MAX_HEAPS;
 module_param(heaps, uint, 0444);
@@ -128,7 +129,7 @@ static int search(void *data)
 	return 0;
 }
 
-/* Lets a thread on each of the first CPUs search for a second. */
+/* Lets a thread on each of the first CPUs search for a while. */
 static int search_on(struct seq_file *s, unsigned int cpus)
 {
 	u64 found = 0, wrong = 0, ns = 0, min = U64_MAX, max = 0;
@@ -151,7 +152,7 @@ static int search_on(struct seq_file *s, unsigned int cpus)
 	for (t = searchers; t < searchers + n; t++)
 		wake_up_process(t->task);
 	if (!ret)
-		msleep(MSEC_PER_SEC);
+		msleep(SEARCH_MS);
 	for (t = searchers; t < searchers + n; t++) {
 		kthread_stop(t->task);
 		found += t->found;

@@ -20,7 +20,7 @@ help:	## this list
 demo: deps	## build the kernel with the series, boot it in QEMU, allocate from every heap
 	@scripts/demo $(ARCH)
 
-check: deps	## run all the tests (three quarters of an hour the first time, then minutes)
+check: deps	## run all the tests (35 to 45 minutes the first time, then under ten)
 	@scripts/check '$(value ONLY)'
 
 stress: deps	## the tests that take too long for check: 10,000 unloads in a race, and more

@@ -306,12 +306,11 @@ static inline bool import_take(struct import *import, int buf)
 	struct importer_attach attach = { .fd = buf };
 	struct drm_prime_handle prime = { .fd = buf };
 
-	*import = (struct import){ .fd = open_vgem() };
-	import->vgem = import->fd >= 0;
-	if (!import->vgem)
-		import->fd = open("/dev/importer0", O_RDWR | O_CLOEXEC);
+	*import = (struct import){ .vgem = !access("/sys/class/drm", F_OK) };
+	import->fd = import->vgem ? open_vgem() : open("/dev/importer0", O_RDWR | O_CLOEXEC);
 	if (import->fd < 0)
-		return fail("expected vgem in /dev/dri, or /dev/importer0, saw neither");
+		return fail(import->vgem ? "expected vgem among /dev/dri/card*, saw none" :
+			    "no DRM: expected /dev/importer0 (an edu device, and its module), saw none");
 	if (import->vgem ? ioctl(import->fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime) :
 			   ioctl(import->fd, IMPORTER_ATTACH, &attach))
 		return fail("expected the importer to take the buffer, saw %s", strerror(errno));

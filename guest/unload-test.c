@@ -212,12 +212,15 @@ static bool drop_map(void)
 
 static bool take_import(const char *heap)
 {
-	return take_buffer(heap) && import_take(&held.import, held.fd) && close_held();
+	if (!take_buffer(heap) || !import_take(&held.import, held.fd) || !close_held())
+		return false;
+	held.fd = held.import.fd;
+	return true;
 }
 
 static bool drop_import(void)
 {
-	return import_drop(&held.import) && !close(held.import.fd);
+	return import_drop(&held.import) && close_held();
 }
 
 static bool take_message(const char *heap)

@@ -30,6 +30,7 @@
 #include <linux/of.h>
 #include <linux/of_reserved_mem.h>
 #include <linux/pgtable.h>
+#include <linux/processor.h>
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
@@ -598,8 +599,10 @@ static int race(void *data)
 
 	/* A wakeup would be too slow to meet the other one */
 	atomic_dec(racer->ready);
-	while (atomic_read(racer->ready) > 0)
+	while (atomic_read(racer->ready) > 0) {
+		cpu_relax();
 		cond_resched();
+	}
 	racer->ret = of_reserved_mem_device_init_with_mem(racer->dev, racer->rmem);
 	kthread_complete_and_exit(&racer->done, 0);
 }

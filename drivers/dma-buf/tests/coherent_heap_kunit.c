@@ -19,6 +19,7 @@
 #include <linux/file.h>
 #include <linux/iosys-map.h>
 #include <linux/kernel.h>
+#include <linux/kthread.h>
 #include <linux/list.h>
 #include <linux/mman.h>
 #include <linux/mm.h>
@@ -549,11 +550,12 @@ static void importer_with_ranges(struct kunit *test)
 	struct dma_buf *dmabuf;
 	struct dma_heap *heap;
 	struct device *dev;
-	phys_addr_t phys;
+	s64 phys;
 
 	test_region(test, &heap);
 	dmabuf = test_buffer(test, heap, 3 * PAGE_SIZE);
 	phys = dma_address(test, dmabuf, test_device(test, DMA_BIT_MASK(64)));
+	KUNIT_ASSERT_GT(test, phys, 0);
 
 	/* freed with the device; the last one is empty */
 	dev = test_device(test, DMA_BIT_MASK(32));

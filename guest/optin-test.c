@@ -389,10 +389,10 @@ static void clashes(char **arg)
 	for (i = 0; arg[i]; i++) {
 		get_clash(arg[i], &c);
 		if (strcmp(c.module, c.owner))
-			run_test(arg[i], "is refused, before the owner comes", owner_last, arg[i]);
-		run_test(arg[i], "is refused, and is the owner's", owner_first, arg[i]);
+			run_unloaded(arg[i], "is refused, before the owner comes", owner_last, arg[i]);
+		run_unloaded(arg[i], "is refused, and is the owner's", owner_first, arg[i]);
 		if (!strcmp(c.module, "coherent_heap"))
-			run_test(arg[i], "is refused, and there is no other", alone, arg[i]);
+			run_unloaded(arg[i], "is refused, and there is no other", alone, arg[i]);
 	}
 	ksft_finished();
 }
@@ -425,8 +425,8 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "--none")) {
 		tests_begin();
 		ksft_set_plan(2);
-		run_test("regions", "there is none, and that is said", none_is_said, NULL);
-		run_test("regions", "there is none to name", none_for_all, NULL);
+		run_unloaded("regions", "there is none, and that is said", none_is_said, NULL);
+		run_unloaded("regions", "there is none to name", none_for_all, NULL);
 		ksft_finished();
 	}
 	for (i = 1; i < argc; i++) {
@@ -451,18 +451,18 @@ int main(int argc, char **argv)
 	tests_begin();
 	if (builtin) {
 		ksft_set_plan(1);
-		run_test("regions", "without the parameter, built in: no heap, and one line lists the regions",
+		run_unloaded("regions", "without the parameter, built in: no heap, and one line lists the regions",
 			 at_boot, NULL);
 		ksft_finished();
 	}
 	ksft_set_plan(ARRAY_SIZE(tests) + 2 * bad.n + never.n);
 	for (t = 0; t < ARRAY_SIZE(tests); t++)
-		run_test("regions", tests[t].name, tests[t].fn, NULL);
+		run_unloaded("regions", tests[t].name, tests[t].fn, NULL);
 	for (i = 0; i < bad.n; i++) {
-		run_test(bad.name[i], "has no heap, which is said", only_bad, bad.name[i]);
-		run_test(bad.name[i], "does not keep others from theirs", beside_bad, bad.name[i]);
+		run_unloaded(bad.name[i], "has no heap, which is said", only_bad, bad.name[i]);
+		run_unloaded(bad.name[i], "does not keep others from theirs", beside_bad, bad.name[i]);
 	}
 	for (i = 0; i < never.n; i++)
-		run_test(never.name[i], "is no region for a heap", no_region, never.name[i]);
+		run_unloaded(never.name[i], "is no region for a heap", no_region, never.name[i]);
 	ksft_finished();
 }

@@ -471,7 +471,8 @@ int main(int argc, char **argv)
 					if (strcmp(option, tests[t].option))
 						continue;
 					if (pass)
-						run_test(argv[i], tests[t].name, tests[t].fn, argv[i]);
+						run_unloaded(argv[i], tests[t].name, tests[t].fn,
+							     argv[i]);
 					else
 						plan++;
 				}

@@ -33,6 +33,14 @@ static inline bool coherent_unloads(void)
 	       fail("expected coherent_heap to unload, saw %s", strerror(errno));
 }
 
+/* A test that fails leaves its modules; the next one begins without. */
+static inline void run_unloaded(const char *prefix, const char *name, test_fn fn, const char *arg)
+{
+	module_unload("pool_user");
+	module_unload("coherent_heap");
+	run_test(prefix, name, fn, arg);
+}
+
 /* The device tree: numbers have two cells everywhere */
 
 static inline uint64_t cells(const unsigned char *p)

@@ -107,7 +107,7 @@ static bool cpu_fills(struct shared *s, unsigned int seed)
 static bool device_writes(const char *heap)
 {
 	unsigned char *bytes = malloc(PART), want;
-	struct shared s;
+	struct shared s = { 0 };
 	size_t i;
 
 	if (!share(heap, &s, 1) || !cpu_fills(&s, 1))
@@ -127,7 +127,7 @@ static bool device_writes(const char *heap)
 static bool device_reads(const char *heap)
 {
 	unsigned char *bytes = calloc(1, LEN);
-	struct shared s;
+	struct shared s = { 0 };
 	size_t i;
 
 	/* what is zeroed by the CPU must be zero for the device */
@@ -208,7 +208,7 @@ static bool may_not_read(const char *heap)
 static bool two_devices(const char *heap)
 {
 	unsigned char *bytes = malloc(PART), *back = calloc(1, PART);
-	struct shared s;
+	struct shared s = { 0 };
 
 	if (!share(heap, &s, 2))
 		return false;
@@ -234,7 +234,7 @@ static bool device_keeps(const char *heap)
 {
 	unsigned char *bytes = malloc(PART), *back = calloc(1, PART);
 	int before = buffers();
-	struct shared s;
+	struct shared s = { 0 };
 
 	if (before < 0 || !share(heap, &s, 1) || munmap(s.p, LEN) || close(s.buf))
 		return false;
@@ -262,7 +262,7 @@ static bool device_keeps(const char *heap)
 static bool many_times(const char *heap)
 {
 	int i, before = buffers();
-	struct shared s;
+	struct shared s = { 0 };
 
 	if (before < 0 || !share(heap, &s, 2))
 		return false;
@@ -279,7 +279,7 @@ static bool many_times(const char *heap)
 
 static bool one_address(const char *heap)
 {
-	struct shared s;
+	struct shared s = { 0 };
 
 	if (!share(heap, &s, 1))
 		return false;
@@ -293,7 +293,7 @@ static bool one_address(const char *heap)
 static long long attach_ns(const char *heap, size_t len)
 {
 	int i, device = get_device(0), buf = get_buffer(heap, len);
-	struct importer_attach info;
+	struct importer_attach info = { 0 };
 	long long least = -1;
 	__u64 ns;
 
@@ -326,7 +326,7 @@ static bool any_size(const char *heap)
 /* The error is that of the mapping; the buffer, and the device, are good for others. */
 static bool out_of_reach(const char *heap)
 {
-	struct importer_attach info;
+	struct importer_attach info = { 0 };
 	int i, before = buffers(), device = get_device(0), buf = get_buffer(heap, LEN);
 	unsigned char *p;
 

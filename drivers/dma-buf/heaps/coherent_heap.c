@@ -342,6 +342,9 @@ coherent_heap_add_named(const char *names, struct list_head *heaps,
 	while ((name = strsep(&pos, ":"))) {
 		bool found = false;
 
+		if (!*name)
+			continue;
+
 		for (i = 0; (rmem = get_region(i)); i++) {
 			if (!glob_match(name, rmem->name))
 				continue;

@@ -2,10 +2,10 @@
 /*
  * Which coherent regions become heaps, as TAP:
  *
- *	optin-test REGION... [--bad REGION...] [--never NAME...]
- *	optin-test --builtin REGION... [--bad REGION...] [--never NAME...]
- *	optin-test --none
- *	optin-test --clash MODULE:HEAP:OWNER...
+ *	regions-test REGION... [--bad REGION...] [--never NAME...]
+ *	regions-test --builtin REGION... [--bad REGION...] [--never NAME...]
+ *	regions-test --none
+ *	regions-test --clash MODULE:HEAP:OWNER...
  *
  * The regions are all that can have a heap, two or more. Behind --bad stand those that are
  * there, but cannot; behind --never, what is no coherent region for a heap, though it is a
@@ -441,10 +441,10 @@ int main(int argc, char **argv)
 	}
 	if (good.n < 2) {
 		fprintf(stderr,
-			"usage: optin-test REGION REGION... [--bad REGION...] [--never NAME...]\n"
-			"       optin-test --builtin REGION... [--bad REGION...] [--never NAME...]\n"
-			"       optin-test --none\n"
-			"       optin-test --clash MODULE:HEAP:OWNER...\n");
+			"usage: regions-test REGION REGION... [--bad REGION...] [--never NAME...]\n"
+			"       regions-test --builtin REGION... [--bad REGION...] [--never NAME...]\n"
+			"       regions-test --none\n"
+			"       regions-test --clash MODULE:HEAP:OWNER...\n");
 		return 2;
 	}
 	qsort(good.name, good.n, sizeof(good.name[0]), names_compare);

@@ -211,8 +211,9 @@ static void count_pages(struct device *dev, struct pool_user_declare *arg)
 
 static int declare(struct pool_user_declare *arg)
 {
-	int (*declare_memory)(struct device *, phys_addr_t, dma_addr_t, size_t);
-	void (*release_memory)(struct device *);
+	int (*declare_memory)(struct device *dev, phys_addr_t phys, dma_addr_t addr,
+			      size_t size);
+	void (*release_memory)(struct device *dev);
 	struct platform_device *pdev;
 	int ret;
 

@@ -74,7 +74,7 @@ class Expect:
     def __init__(self, path, kernel):
         self.names, self.skips, self.warnings = [], {}, []
         each = []
-        for line in lines_for(path, kernel) if path else []:
+        for line in lines_for(path, kernel) if os.path.exists(path) else []:
             word, _, rest = line.partition(' ')
             if word == '@each':
                 each = rest.split()

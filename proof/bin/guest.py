@@ -52,8 +52,8 @@ def initrd(o, command, out, tmp):
 
 
 def board(qemu, mach, overlay, tmp):
-    """The machine's own device tree with the scenario's overlay on top."""
-    for c in ([*qemu, '-machine', f'{mach},dumpdtb={tmp}/machine.dtb', '-display', 'none'],
+    """The machine's own device tree, of which some devices are part, with the scenario's overlay on top."""
+    for c in ([*qemu, '-machine', f'{mach},dumpdtb={tmp}/machine.dtb', '-nodefaults', '-display', 'none'],
               ['dtc', '-@', '-q', '-I', 'dts', '-O', 'dtb', '-o', f'{tmp}/board.dtbo', overlay],
               ['fdtoverlay', '-i', f'{tmp}/machine.dtb', '-o', f'{tmp}/guest.dtb', f'{tmp}/board.dtbo']):
         r = subprocess.run(c, capture_output=True, text=True, check=False)

@@ -6,7 +6,7 @@
  *
  * For each heap: it is filled up and emptied in several sizes; buffers of random sizes are
  * made and freed in random order, their contents checked for overlap and for old data;
- * mappings; what needs pages is refused. What is lost to rounding is printed.
+ * mappings; what needs pages is refused. No byte is lost but to full pages.
  *
  * --short is for slow kernels: 150 rounds, and large pools are not filled with small buffers.
  * --driver: the region of that heap is also that of a device whose driver is the module
@@ -28,15 +28,6 @@ static unsigned int seed = 20261121;
 static unsigned int rnd(unsigned int n)
 {
 	return rand_r(&seed) % n;
-}
-
-static size_t power_of_two(size_t len)
-{
-	size_t p = 4 * KIB;
-
-	while (p < len)
-		p *= 2;
-	return p;
 }
 
 /* How many buffers of that size there are, with their fds in fds; -1 when it does not end well */
@@ -114,9 +105,11 @@ static bool exhaust(const char *name)
 		at_first[i] = first;
 		if (pages < 0)
 			pages = first * sizes[i] / (4 * KIB);
-		ksft_print_msg("%s: %d buffers of %zu KiB in %zu KiB, %zu KiB lost to rounding\n",
-			       name, first, sizes[i] / KIB, (size_t)pages * 4,
-			       first * (power_of_two(sizes[i]) - sizes[i]) / KIB);
+		ksft_print_msg("%s: %d buffers of %zu KiB in %zu KiB\n", name, first,
+			       sizes[i] / KIB, (size_t)pages * 4);
+		if ((size_t)first != pages * 4 * KIB / sizes[i])
+			return fail("%zu bytes: expected %zu buffers in %d pages, saw %d", sizes[i],
+				    pages * 4 * KIB / sizes[i], pages, first);
 	}
 	free(fds);
 	close(heap);
@@ -300,6 +293,13 @@ static bool syncs(const char *name)
 /* With a driver */
 
 static int driver = -1;		/* its device */
+
+/* The module, with this heap alone */
+static bool heap_loads(const char *name)
+{
+	snprintf(coherent_params, sizeof(coherent_params), "regions=%s", name);
+	return modprobe("coherent_heap");
+}
 
 static bool driver_loads(void)
 {
@@ -490,7 +490,7 @@ static bool outlives(const char *name)
 		return fail("expected coherent_heap to unload, saw %s", strerror(errno));
 	if (!driver_good() || driver_alloc(10, SHARE, 10))
 		return fail_at("without the heap");
-	if (!modprobe("coherent_heap"))
+	if (!heap_loads(name))
 		return false;
 	/* it was the driver's pool before it was the heap's again, and still is one */
 	heap = get_heap(name);
@@ -530,7 +530,7 @@ static bool driver_first(const char *name)
 {
 	if (module_unload("coherent_heap"))
 		return fail("expected coherent_heap to unload, saw %s", strerror(errno));
-	return driver_loads() && modprobe("coherent_heap") && driver_unloads() &&
+	return driver_loads() && heap_loads(name) && driver_unloads() &&
 	       shares_exhaustion(name);
 }
 

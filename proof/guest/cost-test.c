@@ -4,7 +4,7 @@
  *
  *	cost-test [HEAP]...
  *
- * For a guest whose clock counts instructions: scripts/guest-run --icount --cpus 1. Opens the
+ * For a guest whose clock counts instructions: proof/bin/boot --icount --cpus 1. Opens the
  * heap, allocates 4 KiB, closes the buffer and closes the heap, over and over, and prints for
  * each of these steps, for their sum, and for a system call that does next to nothing
  *

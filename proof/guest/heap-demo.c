@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The client of "make demo": heap-demo [--color] MODULE...
+ * The client of "make demo": heap-demo [--color] {MODULE [PARAMETER=VALUE]}...
  *
  * Loads one heap module after the other, sees which heaps each of them brings, and uses
  * every heap: allocates, maps, checks for zeroes, writes, reads back. Prints a table.
@@ -232,7 +232,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
 		if (strcmp(argv[i], "--color")) {
-			fprintf(stderr, "usage: heap-demo [--color] MODULE...\n");
+			fprintf(stderr, "usage: heap-demo [--color] {MODULE [PARAMETER=VALUE]}...\n");
 			return 2;
 		}
 		color = true;
@@ -245,16 +245,20 @@ int main(int argc, char **argv)
 		bad++;
 	}
 	for (; i < argc; i++) {
+		const char *module = argv[i], *parameter = NULL;
 		int status;
 
-		printf("%smodprobe %s%s\n", BOLD, argv[i], PLAIN);
+		if (i + 1 < argc && strchr(argv[i + 1], '='))
+			parameter = argv[++i];
+		printf("%smodprobe %s%s%s%s\n", BOLD, module, parameter ? " " : "",
+		       parameter ? parameter : "", PLAIN);
 		before = nrows;
-		status = run_program("modprobe", argv[i]);
+		status = run_program("modprobe", module, parameter);
 		if (status) {
 			printf("  %sfailed with status %d%s\n", RED, status, PLAIN);
 			bad++;
 		}
-		show_heaps(argv[i]);
+		show_heaps(module);
 		if (nrows == before) {
 			printf("  %sno new heap%s\n", RED, PLAIN);
 			bad++;

@@ -135,8 +135,8 @@ static inline size_t first_wrong(const unsigned char *p, size_t len, unsigned in
 	return i;
 }
 
-/* Runs PROGRAM ARG; its exit status, or -1 */
-static inline int run_program(const char *program, const char *arg)
+/* Runs PROGRAM ARG [ARG2]; its exit status, or -1 */
+static inline int run_program(const char *program, const char *arg, const char *arg2)
 {
 	int status;
 	pid_t pid;
@@ -144,7 +144,7 @@ static inline int run_program(const char *program, const char *arg)
 	fflush(NULL);
 	pid = fork();
 	if (!pid) {
-		execlp(program, program, arg, (char *)NULL);
+		execlp(program, program, arg, arg2, (char *)NULL);
 		fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
 		_exit(127);
 	}

@@ -2,15 +2,15 @@
 /*
  * Buffers of heaps are imported by a device that does DMA, as TAP:
  *
- *	import-test [--iommu] [--out-of-reach] MODULE:HEAP...
+ *	import-test [--iommu [--write-only]] [--out-of-reach] MODULE:HEAP...
  *
  * Loads the modules of the heaps, and the importer, which has two of QEMU's "edu" devices: bytes
  * that a device writes must arrive where the CPU reads them, and the reverse, at odd offsets and
  * over the borders of pages. Behind --out-of-reach stand heaps whose memory the devices cannot
- * reach. --iommu says that the devices must be behind an IOMMU.
+ * reach. --iommu says that the devices must be behind an IOMMU: then they cannot write what is
+ * mapped for them to read. --write-only: it knows memory that can only be written, too.
  */
-#include "test.h"
-#include "modules/importer.h"
+#include "region.h"
 
 #define DEVICES		2
 #define LEN		(64 * KIB)
@@ -18,7 +18,7 @@
 #define FROM		4093
 #define PART		40007
 
-static bool iommu;
+static bool iommu, write_only;
 static const char *heap_module;		/* of the test that is next */
 
 static bool is_coherent(void)
@@ -40,7 +40,7 @@ static int get_device(int n)
 
 static bool attach(int device, int buf, struct importer_attach *info)
 {
-	*info = (struct importer_attach){ .fd = buf };
+	*info = (struct importer_attach){ .fd = buf, .direction = info->direction };
 	return !ioctl(device, IMPORTER_ATTACH, info) ||
 	       fail("expected to attach the buffer, saw %s", strerror(errno));
 }
@@ -72,7 +72,11 @@ struct shared {
 	int buf, device[DEVICES];
 	unsigned char *p;
 	struct importer_attach info[DEVICES];
+	__u32 direction;
 };
+
+#define TO_DEVICE	1
+#define FROM_DEVICE	2
 
 static bool share(const char *heap, struct shared *s, int devices)
 {
@@ -84,6 +88,7 @@ static bool share(const char *heap, struct shared *s, int devices)
 		return false;
 	for (i = 0; i < devices; i++) {
 		s->device[i] = get_device(i);
+		s->info[i].direction = s->direction;
 		if (s->device[i] < 0 || !attach(s->device[i], s->buf, &s->info[i]))
 			return false;
 	}
@@ -102,7 +107,7 @@ static bool cpu_fills(struct shared *s, unsigned int seed)
 static bool device_writes(const char *heap)
 {
 	unsigned char *bytes = malloc(PART), want;
-	struct shared s;
+	struct shared s = { 0 };
 	size_t i;
 
 	if (!share(heap, &s, 1) || !cpu_fills(&s, 1))
@@ -122,7 +127,7 @@ static bool device_writes(const char *heap)
 static bool device_reads(const char *heap)
 {
 	unsigned char *bytes = calloc(1, LEN);
-	struct shared s;
+	struct shared s = { 0 };
 	size_t i;
 
 	/* what is zeroed by the CPU must be zero for the device */
@@ -147,10 +152,63 @@ static bool device_reads(const char *heap)
 	return true;
 }
 
+/* What is mapped for reading only stays as it is; once it is mapped for both, it can be written. */
+static bool may_not_write(const char *heap)
+{
+	unsigned char *bytes = malloc(PART), *back = calloc(1, PART);
+	struct shared s = { .direction = TO_DEVICE };
+	size_t i;
+
+	if (!share(heap, &s, 1) || !cpu_fills(&s, 3))
+		return false;
+	/* the CPU's turn is over: the device sees what is there from now on */
+	if (!detach(s.device[0], NULL) || !attach(s.device[0], s.buf, &s.info[0]))
+		return false;
+	if (!dma(s.device[0], IMPORTER_READ, back, 0, PART))
+		return false;
+	i = first_wrong(back, PART, 3);
+	if (i < PART)
+		return fail("expected to read 0x%02x at byte %zu, saw 0x%02x", pattern(i, 3), i,
+			    back[i]);
+	fill(bytes, PART, 88);
+	if (!dma(s.device[0], IMPORTER_WRITE, bytes, FROM, PART) ||
+	    !sync_cpu(s.buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ))
+		return false;
+	i = first_wrong(s.p, LEN, 3);
+	if (i < LEN)
+		return fail("expected the buffer as it was, saw that the device wrote byte %zu", i);
+	if (!sync_cpu(s.buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ) || !detach(s.device[0], NULL))
+		return false;
+	s.info[0].direction = 0;
+	return attach(s.device[0], s.buf, &s.info[0]) &&
+	       dma(s.device[0], IMPORTER_WRITE, bytes, FROM, PART) &&
+	       (!memcmp(s.p + FROM, bytes, PART) || fail("mapped for both: expected a write"));
+}
+
+static bool may_not_read(const char *heap)
+{
+	unsigned char *bytes = malloc(PART), *back = calloc(1, PART);
+	struct shared s = { .direction = FROM_DEVICE };
+	size_t i, same = 0;
+
+	if (!share(heap, &s, 1) || !cpu_fills(&s, 4) || !detach(s.device[0], NULL) ||
+	    !attach(s.device[0], s.buf, &s.info[0]))
+		return false;
+	if (!dma(s.device[0], IMPORTER_READ, back, 0, PART))
+		return false;
+	for (i = 0; i < PART; i++)
+		same += back[i] && back[i] == pattern(i, 4);
+	if (same > PART / 64)
+		return fail("expected the device not to see the buffer, saw %zu of its bytes", same);
+	fill(bytes, PART, 89);
+	return dma(s.device[0], IMPORTER_WRITE, bytes, FROM, PART) &&
+	       (!memcmp(s.p + FROM, bytes, PART) || fail("expected a write"));
+}
+
 static bool two_devices(const char *heap)
 {
 	unsigned char *bytes = malloc(PART), *back = calloc(1, PART);
-	struct shared s;
+	struct shared s = { 0 };
 
 	if (!share(heap, &s, 2))
 		return false;
@@ -176,7 +234,7 @@ static bool device_keeps(const char *heap)
 {
 	unsigned char *bytes = malloc(PART), *back = calloc(1, PART);
 	int before = buffers();
-	struct shared s;
+	struct shared s = { 0 };
 
 	if (before < 0 || !share(heap, &s, 1) || munmap(s.p, LEN) || close(s.buf))
 		return false;
@@ -204,7 +262,7 @@ static bool device_keeps(const char *heap)
 static bool many_times(const char *heap)
 {
 	int i, before = buffers();
-	struct shared s;
+	struct shared s = { 0 };
 
 	if (before < 0 || !share(heap, &s, 2))
 		return false;
@@ -221,7 +279,7 @@ static bool many_times(const char *heap)
 
 static bool one_address(const char *heap)
 {
-	struct shared s;
+	struct shared s = { 0 };
 
 	if (!share(heap, &s, 1))
 		return false;
@@ -235,7 +293,7 @@ static bool one_address(const char *heap)
 static long long attach_ns(const char *heap, size_t len)
 {
 	int i, device = get_device(0), buf = get_buffer(heap, len);
-	struct importer_attach info;
+	struct importer_attach info = { 0 };
 	long long least = -1;
 	__u64 ns;
 
@@ -268,16 +326,18 @@ static bool any_size(const char *heap)
 /* The error is that of the mapping; the buffer, and the device, are good for others. */
 static bool out_of_reach(const char *heap)
 {
-	struct importer_attach info;
+	struct importer_attach info = { 0 };
 	int i, before = buffers(), device = get_device(0), buf = get_buffer(heap, LEN);
 	unsigned char *p;
 
-	if (before < 0 || device < 0 || buf < 0)
+	if (before < 0 || device < 0 || buf < 0 || !log_mark())
 		return false;
-	info.fd = buf;
+	info = (struct importer_attach){ .fd = buf };
 	for (i = 0; i < ROUNDS; i++)
 		if (!fails_with("attaching", ioctl(device, IMPORTER_ATTACH, &info), EIO))
 			return false;
+	if (!log_quiet())
+		return false;
 	p = get_map(buf, LEN);
 	if (!p)
 		return false;
@@ -324,11 +384,13 @@ static int heap_tests(const char *module, const char *heap, bool reachable)
 		{ "two devices at once", two_devices },
 		{ "a device keeps the buffer", device_keeps },
 		{ "attached and detached many times", many_times },
+		{ "a device does not write what it may only read", may_not_write },
+		{ "a device does not read what it may only write", may_not_read },
 		{ "one address for all of it", one_address },
 		{ "the size does not matter for attaching", any_size },
 	};
-	int n = 5;
-	int i;
+	unsigned int i;
+	int n = 0;
 
 	heap_module = module;
 	if (!reachable) {
@@ -336,14 +398,31 @@ static int heap_tests(const char *module, const char *heap, bool reachable)
 			run_test(heap, "is out of reach", out_of_reach, heap);
 		return 1;
 	}
-	if (strcmp(module, "system_heap"))
+	for (i = 0; i < ARRAY_SIZE(tests); i++) {
+		/* without an IOMMU, nobody keeps a device from anything */
+		if ((tests[i].fn == may_not_write && !iommu) ||
+		    (tests[i].fn == may_not_read && !write_only) ||
+		    (tests[i].fn == one_address && !strcmp(module, "system_heap")) ||
+		    /* an IOMMU maps page by page */
+		    (tests[i].fn == any_size && (!is_coherent() || iommu)))
+			continue;
 		n++;
-	/* an IOMMU maps page by page */
-	if (is_coherent() && !iommu)
-		n++;
-	for (i = 0; heap && i < n; i++)
-		run_test(heap, tests[i].name, tests[i].fn, heap);
+		if (heap)
+			run_test(heap, tests[i].name, tests[i].fn, heap);
+	}
 	return n;
+}
+
+/* The module makes heaps of those that are tested. */
+static void add_region(const char *name)
+{
+	static bool any;
+
+	if (!any)
+		strcpy(coherent_params, "regions=");
+	snprintf(coherent_params + strlen(coherent_params),
+		 sizeof(coherent_params) - strlen(coherent_params), "%s%s", any ? ":" : "", name);
+	any = true;
 }
 
 int main(int argc, char **argv)
@@ -353,11 +432,15 @@ int main(int argc, char **argv)
 	char *heap;
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: import-test [--iommu] [--out-of-reach] MODULE:HEAP...\n");
+		fprintf(stderr, "usage: import-test [--iommu [--write-only]] [--out-of-reach] MODULE:HEAP...\n");
 		return 2;
 	}
-	for (i = 1; i < argc; i++)
+	for (i = 1; i < argc; i++) {
 		iommu |= !strcmp(argv[i], "--iommu");
+		write_only |= !strcmp(argv[i], "--write-only");
+		if (!strncmp(argv[i], "coherent_heap:", 14))
+			add_region(argv[i] + 14);
+	}
 	test_seconds = 600;
 	tests_begin();
 	if (!modprobe("importer"))

@@ -10,7 +10,7 @@
  * kernel, through the sample driver. After some refused attempts, B (20) on average, those
  * who hold a heap for long pause, so that the module goes, and meets those who open it.
  *
- * The modules are system_heap and cma_heap, or coherent_heap with --coherent.
+ * The modules are system_heap and cma_heap, or coherent_heap with --coherent, of all regions.
  * Ends when N unloads (10000) were attempted, or after S seconds (3600), and then it fails.
  */
 #include <pthread.h>
@@ -95,7 +95,7 @@ static void *unloader(void *arg)
 
 	while (!stop) {
 		if (!loaded) {
-			int ret = module_load(t->file, "");
+			int ret = module_load(t->file, params_of(heap_modules[m]));
 
 			record(LOAD, ret);
 			loaded = !ret;
@@ -115,7 +115,7 @@ static void *unloader(void *arg)
 		}
 	}
 	if (!loaded)
-		record(LOAD, module_load(t->file, ""));
+		record(LOAD, module_load(t->file, params_of(heap_modules[m])));
 	return NULL;
 }
 

@@ -2,14 +2,14 @@
 /*
  * DMA-BUF heaps of coherent reserved memory
  *
- * One heap for each coherent memory region of the device tree. The region is
- * assigned to the heap's device, and buffers are allocated for that device, so the
- * heap shares the pool, and the account of what is in use, with the drivers whose
- * devices have the same region.
+ * One heap for each coherent region of the device tree that the regions= parameter
+ * names. The region is assigned to the heap's device and buffers are allocated for
+ * that device, so the heap and drivers whose devices have the same region allocate
+ * from one pool.
  *
- * The memory usually is no-map: there is no linear mapping of it, and maybe no
- * struct page. All of the kernel uses the write-combined mapping of the pool, user
- * space gets one like it, and nobody has to look after caches.
+ * The memory is usually no-map: it has no linear mapping and may have no struct
+ * page. The kernel uses the pool's write-combined mapping and user space gets one
+ * with the same attributes, so there are no caches to maintain.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -20,10 +20,10 @@
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/err.h>
+#include <linux/glob.h>
 #include <linux/iosys-map.h>
 #include <linux/limits.h>
 #include <linux/list.h>
-#include <linux/math.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -31,6 +31,10 @@
 #include <linux/of_reserved_mem.h>
 #include <linux/pgtable.h>
 #include <linux/scatterlist.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_buf.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -41,14 +45,9 @@
 static char *regions;
 module_param(regions, charp, 0444);
 MODULE_PARM_DESC(regions,
-		 "Names of the regions to make heaps of, separated by commas (default: all)");
+		 "Coherent regions to make heaps of: names or shell patterns, separated by ':' (default: none)");
 
-struct coherent_heap {
-	struct dma_heap *heap;
-	struct list_head list;
-};
-
-/* All heaps of this module; changes in its init and exit functions only */
+/* All heaps of this module; only its init and exit functions change the list */
 static LIST_HEAD(coherent_heaps);
 
 struct coherent_heap_buffer {
@@ -58,8 +57,11 @@ struct coherent_heap_buffer {
 	dma_addr_t dma_addr;
 };
 
-/* What fits into one entry of a scatterlist */
+/* The length of a scatterlist entry is an unsigned int */
 #define MAX_SEGMENT	PAGE_ALIGN_DOWN(UINT_MAX)
+
+/* How much is cleared at a time */
+#define CLEAR_CHUNK	SZ_64K
 
 static struct sg_table *
 coherent_heap_map_dma_buf(struct dma_buf_attachment *attachment,
@@ -81,12 +83,14 @@ coherent_heap_map_dma_buf(struct dma_buf_attachment *attachment,
 	if (ret)
 		goto free_table;
 
-	ret = dma_coherent_map(buffer->dev, buffer->vaddr, buffer->len,
-			       attachment->dev, direction, &addr);
-	if (ret)
+	addr = dma_coherent_map(buffer->dev, buffer->vaddr, buffer->len,
+				attachment->dev, direction);
+	if (dma_mapping_error(attachment->dev, addr)) {
+		ret = -EIO;
 		goto free_sg;
+	}
 
-	/* DMA addresses only: there are no pages that an importer could use */
+	/* DMA addresses only: there may be no pages */
 	for_each_sgtable_dma_sg(table, sg, i) {
 		unsigned int len = min(left, MAX_SEGMENT);
 
@@ -126,9 +130,9 @@ static int coherent_heap_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma
 		return -EINVAL;
 
 	/*
-	 * As the pool is mapped. The DMA API leaves this alone if it takes the
-	 * heap's device for one that looks into caches, as is the default on
-	 * some architectures; on others it is stricter.
+	 * The attributes of the pool's mapping. dma_mmap_wc() does not change them
+	 * for a device that counts as cache coherent, as the heap's does on some
+	 * architectures.
 	 */
 	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 
@@ -140,7 +144,7 @@ static int coherent_heap_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	struct coherent_heap_buffer *buffer = dmabuf->priv;
 
-	/* Another mapping, by vmap(), would be a cacheable one */
+	/* The pool's own mapping: vmap() would make a cacheable alias */
 	iosys_map_set_vaddr(map, buffer->vaddr);
 
 	return 0;
@@ -150,7 +154,7 @@ static void coherent_heap_dma_buf_release(struct dma_buf *dmabuf)
 {
 	struct coherent_heap_buffer *buffer = dmabuf->priv;
 
-	dma_free_wc(buffer->dev, buffer->len, buffer->vaddr, buffer->dma_addr);
+	dma_coherent_free(buffer->dev, buffer->len, buffer->vaddr);
 	kfree(buffer);
 }
 
@@ -161,6 +165,23 @@ static const struct dma_buf_ops coherent_heap_buf_ops = {
 	.vmap = coherent_heap_vmap,
 	.release = coherent_heap_dma_buf_release,
 };
+
+/* A pool may have gigabytes, and its mapping is not cached */
+static int clear_buffer(struct coherent_heap_buffer *buffer)
+{
+	unsigned long done, len;
+
+	for (done = 0; done < buffer->len; done += len) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+
+		len = min(buffer->len - done, CLEAR_CHUNK);
+		memset(buffer->vaddr + done, 0, len);
+		cond_resched();
+	}
+
+	return 0;
+}
 
 static struct dma_buf *coherent_heap_allocate(struct dma_heap *heap,
 					      unsigned long len,
@@ -176,15 +197,17 @@ static struct dma_buf *coherent_heap_allocate(struct dma_heap *heap,
 	if (!buffer)
 		return ERR_PTR(-ENOMEM);
 
-	/* From the pool or not at all, and zeroed */
 	buffer->dev = dma_heap_get_dev(heap);
 	buffer->len = len;
-	buffer->vaddr = dma_alloc_wc(buffer->dev, len, &buffer->dma_addr,
-				     GFP_KERNEL | __GFP_NOWARN);
+	buffer->vaddr = dma_coherent_alloc(buffer->dev, len, &buffer->dma_addr);
 	if (!buffer->vaddr) {
 		ret = -ENOMEM;
 		goto free_buffer;
 	}
+
+	ret = clear_buffer(buffer);
+	if (ret)
+		goto free_memory;
 
 	exp_info.exp_name = dma_heap_get_name(heap);
 	exp_info.ops = &coherent_heap_buf_ops;
@@ -200,7 +223,7 @@ static struct dma_buf *coherent_heap_allocate(struct dma_heap *heap,
 	return dmabuf;
 
 free_memory:
-	dma_free_wc(buffer->dev, len, buffer->vaddr, buffer->dma_addr);
+	dma_coherent_free(buffer->dev, len, buffer->vaddr);
 free_buffer:
 	kfree(buffer);
 
@@ -218,14 +241,20 @@ VISIBLE_IF_KUNIT struct coherent_heap *coherent_heap_add(struct reserved_mem *rm
 		.ops = &coherent_heap_ops,
 	};
 	struct coherent_heap *coherent_heap;
+	bool reported = false;
 	struct dma_heap *heap;
-	bool said = false;
 	int ret;
+
+	/* The names of the system heap and of the default CMA heap, loaded or not */
+	if (!strcmp(rmem->name, "system") || !strcmp(rmem->name, "default_cma_region")) {
+		ret = -EEXIST;
+		goto report;
+	}
 
 	coherent_heap = kzalloc(sizeof(*coherent_heap), GFP_KERNEL);
 	if (!coherent_heap) {
 		ret = -ENOMEM;
-		goto free_heap;
+		goto report;
 	}
 
 	heap = dma_heap_create(&exp_info);
@@ -234,11 +263,11 @@ VISIBLE_IF_KUNIT struct coherent_heap *coherent_heap_add(struct reserved_mem *rm
 		goto free_heap;
 	}
 
-	/* Before anybody can ask the heap for a buffer */
+	/* Before anybody can allocate from the heap */
 	ret = of_reserved_mem_device_init_with_mem(dma_heap_get_dev(heap), rmem);
 	if (ret) {
-		/* That it is the region's fault was said where it was found */
-		said = ret == -EINVAL;
+		/* -EINVAL: the region cannot be a pool, which kernel/dma has reported */
+		reported = ret == -EINVAL;
 		goto put_heap;
 	}
 
@@ -247,6 +276,7 @@ VISIBLE_IF_KUNIT struct coherent_heap *coherent_heap_add(struct reserved_mem *rm
 		goto release_mem;
 
 	coherent_heap->heap = heap;
+	coherent_heap->rmem = rmem;
 
 	return coherent_heap;
 
@@ -256,7 +286,8 @@ put_heap:
 	dma_heap_put(heap);
 free_heap:
 	kfree(coherent_heap);
-	if (!said)
+report:
+	if (!reported)
 		pr_err("no heap for coherent region %s: %pe\n", rmem->name,
 		       ERR_PTR(ret));
 
@@ -269,7 +300,7 @@ VISIBLE_IF_KUNIT void coherent_heap_remove(struct coherent_heap *coherent_heap)
 {
 	struct device *dev = get_device(dma_heap_get_dev(coherent_heap->heap));
 
-	/* The memory can be taken away when nobody can allocate any more */
+	/* The memory can go only when nobody can allocate any more */
 	dma_heap_unregister(coherent_heap->heap);
 	of_reserved_mem_device_release(dev);
 	put_device(dev);
@@ -277,84 +308,98 @@ VISIBLE_IF_KUNIT void coherent_heap_remove(struct coherent_heap *coherent_heap)
 }
 EXPORT_SYMBOL_IF_KUNIT(coherent_heap_remove);
 
-/* How much of @list is @name, if that is what it begins with; else 0 */
-static size_t __init name_length(const char *list, const char *name)
+static bool has_heap(struct reserved_mem *rmem, struct list_head *heaps)
 {
-	size_t len = str_has_prefix(list, name);
+	struct coherent_heap *coherent_heap;
 
-	return list[len] == ',' || list[len] == '\0' ? len : 0;
+	list_for_each_entry(coherent_heap, heaps, list)
+		if (coherent_heap->rmem == rmem)
+			return true;
+
+	return false;
 }
 
 /*
- * The length of the name that @list begins with: that of a region, or all up to a
- * comma. The name of a node may have a comma in it, so the longest one counts.
+ * Adds to @heaps a heap for each region that an entry of @names matches. A region that
+ * cannot become a heap is no reason to do without the others. Returns the number
+ * of entries that match no region, or an error, in which case there is no new heap.
  */
-static size_t __init first_name(const char *list, bool *known)
+VISIBLE_IF_KUNIT int
+coherent_heap_add_named(const char *names, struct list_head *heaps,
+			struct reserved_mem *(*get_region)(unsigned int))
 {
+	struct coherent_heap *coherent_heap;
 	struct reserved_mem *rmem;
-	size_t len = 0;
+	char *copy, *pos, *name;
+	unsigned int i;
+	int unknown = 0;
+
+	copy = kstrdup(names, GFP_KERNEL);
+	if (!copy)
+		return -ENOMEM;
+
+	pos = copy;
+	while ((name = strsep(&pos, ":"))) {
+		bool found = false;
+
+		if (!*name)
+			continue;
+
+		for (i = 0; (rmem = get_region(i)); i++) {
+			if (!glob_match(name, rmem->name))
+				continue;
+
+			found = true;
+			if (has_heap(rmem, heaps))
+				continue;
+
+			coherent_heap = coherent_heap_add(rmem);
+			if (!IS_ERR(coherent_heap))
+				list_add_tail(&coherent_heap->list, heaps);
+		}
+
+		if (!found) {
+			pr_warn("no coherent region is called %s\n", name);
+			unknown++;
+		}
+	}
+	kfree(copy);
+
+	return unknown;
+}
+EXPORT_SYMBOL_IF_KUNIT(coherent_heap_add_named);
+
+static void __init list_regions(void)
+{
+	DECLARE_SEQ_BUF(names, 512);
+	struct reserved_mem *rmem;
 	unsigned int i;
 
 	for (i = 0; (rmem = dma_coherent_get_region_by_idx(i)); i++)
-		len = max(len, name_length(list, rmem->name));
-	*known = len;
+		seq_buf_printf(&names, " %s", rmem->name);
 
-	return len ?: strcspn(list, ",");
-}
-
-static const char * __init next_name(const char *pos, size_t len)
-{
-	return pos + len + (pos[len] == ',');
-}
-
-static bool __init region_wanted(const char *name)
-{
-	const char *pos = regions;
-	size_t len;
-	bool known;
-
-	for (; pos && *pos; pos = next_name(pos, len)) {
-		len = first_name(pos, &known);
-		if (known && len == name_length(pos, name))
-			return true;
-	}
-
-	return !regions;
-}
-
-/* Somebody counts on a heap that will not come */
-static void __init report_unknown_regions(void)
-{
-	const char *pos = regions;
-	size_t len;
-	bool known;
-
-	for (; pos && *pos; pos = next_name(pos, len)) {
-		len = first_name(pos, &known);
-		if (!known && len)
-			pr_warn("no coherent region is called %.*s\n",
-				(int)len, pos);
-	}
+	pr_info("no heap without regions=; coherent regions:%s%s\n",
+		i ? seq_buf_str(&names) : " none",
+		seq_buf_has_overflowed(&names) ? "..." : "");
 }
 
 static int __init add_coherent_heaps(void)
 {
-	struct coherent_heap *coherent_heap;
-	struct reserved_mem *rmem;
-	unsigned int i;
+	int ret;
 
-	for (i = 0; (rmem = dma_coherent_get_region_by_idx(i)); i++) {
-		if (!region_wanted(rmem->name))
-			continue;
-
-		/* A bad region is no reason to do without the other heaps */
-		coherent_heap = coherent_heap_add(rmem);
-		if (!IS_ERR(coherent_heap))
-			list_add_tail(&coherent_heap->list, &coherent_heaps);
+	/* Many regions hold firmware or belong to a driver: none is taken unasked */
+	if (!regions || !*regions) {
+		list_regions();
+		return -ENODEV;
 	}
-	report_unknown_regions();
 
-	return 0;
+	ret = coherent_heap_add_named(regions, &coherent_heaps,
+				      dma_coherent_get_region_by_idx);
+	if (ret < 0)
+		return ret;
+
+	/* No error from here on if there is a heap: somebody may have opened it */
+	return list_empty(&coherent_heaps) ? -ENODEV : 0;
 }
 module_init(add_coherent_heaps);
 

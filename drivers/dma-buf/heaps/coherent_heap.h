@@ -2,13 +2,23 @@
 #ifndef _COHERENT_HEAP_H
 #define _COHERENT_HEAP_H
 
-struct coherent_heap;
+#include <linux/types.h>
+
+struct dma_heap;
 struct reserved_mem;
 
-/* For the KUnit tests; the functions are static without */
+struct coherent_heap {
+	struct dma_heap *heap;
+	struct reserved_mem *rmem;
+	struct list_head list;
+};
+
+/* For the KUnit tests; static otherwise */
 #if IS_ENABLED(CONFIG_KUNIT)
 struct coherent_heap *coherent_heap_add(struct reserved_mem *rmem);
 void coherent_heap_remove(struct coherent_heap *coherent_heap);
+int coherent_heap_add_named(const char *names, struct list_head *heaps,
+			    struct reserved_mem *(*get_region)(unsigned int));
 #endif
 
 #endif /* _COHERENT_HEAP_H */

@@ -2,15 +2,12 @@
 /*
  * KUnit tests of the coherent DMA-BUF heap
  *
- * The first suite makes heaps of regions whose operations are the test's own, and so
- * needs no reserved memory. The second one uses the regions of the machine, and the
- * heaps that coherent_heap has made of them; it is skipped where there are none.
+ * coherent_heap and coherent_heap_names use fake regions and need no reserved memory.
+ * coherent_region tests a real region, but only the one that the region= parameter
+ * names, and only if it has a heap: the memory of any other may be in use by
+ * firmware. It writes to buffers that it has allocated, and to nothing else.
  */
 
-#include <linux/atomic.h>
-#include <linux/bitmap.h>
-#include <linux/completion.h>
-#include <linux/cpumask.h>
 #include <linux/device.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-direct.h>
@@ -23,25 +20,28 @@
 #include <linux/iosys-map.h>
 #include <linux/kernel.h>
 #include <linux/kthread.h>
-#include <linux/log2.h>
+#include <linux/list.h>
 #include <linux/mman.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/of.h>
 #include <linux/of_reserved_mem.h>
 #include <linux/pgtable.h>
-#include <linux/processor.h>
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sizes.h>
 #include <linux/string.h>
-#include <linux/vmalloc.h>
 
 #include <kunit/device.h>
 #include <kunit/test.h>
 
 #include "../heaps/coherent_heap.h"
+
+static char *region;
+module_param(region, charp, 0444);
+MODULE_PARM_DESC(region, "Coherent region whose heap is to be tested (default: none)");
 
 /* Buffers are freed at once: dma_buf_put() would leave that to a worker */
 static void buffer_put(struct dma_buf *dmabuf)
@@ -138,7 +138,7 @@ static void heap_add_remove(struct kunit *test)
 /* Nothing is bound if there cannot be a heap */
 static void heap_create_fails(struct kunit *test)
 {
-	static const char * const names[] = { NULL, "", "a/b", ".." };
+	static const char * const names[] = { "", "a/b", ".." };
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(names); i++) {
@@ -195,11 +195,41 @@ static void heap_register_fails(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, second->releases);
 }
 
+/* The system heap and the default CMA heap keep their names, loaded or not */
+static void heap_name_refused(struct kunit *test)
+{
+	static const char * const names[] = { "system", "default_cma_region" };
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		struct fake_region *fake = fake_region(test, names[i]);
+
+		KUNIT_EXPECT_EQ(test, -EEXIST,
+				PTR_ERR_OR_ZERO(coherent_heap_add(&fake->rmem)));
+		KUNIT_EXPECT_EQ(test, 0, fake->inits);
+	}
+}
+
+/* A buffer comes from the pool or not at all; the fake region has none */
+static void heap_without_pool(struct kunit *test)
+{
+	struct fake_region *fake = fake_region(test, "kunit-coherent@0");
+	struct coherent_heap *heap = coherent_heap_add(&fake->rmem);
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, heap);
+	KUNIT_EXPECT_EQ(test, -ENOMEM,
+			PTR_ERR_OR_ZERO(dma_heap_buffer_alloc(heap->heap, PAGE_SIZE,
+							      O_RDWR, 0)));
+	coherent_heap_remove(heap);
+}
+
 static struct kunit_case coherent_heap_cases[] = {
 	KUNIT_CASE(heap_add_remove),
 	KUNIT_CASE(heap_create_fails),
 	KUNIT_CASE(heap_bind_fails),
 	KUNIT_CASE(heap_register_fails),
+	KUNIT_CASE(heap_name_refused),
+	KUNIT_CASE(heap_without_pool),
 	{}
 };
 
@@ -209,30 +239,167 @@ static struct kunit_suite coherent_heap_suite = {
 };
 
 /*
- * The regions of the machine and their heaps
+ * What regions= selects
+ */
+
+static const char * const region_names[] = {
+	"kunit-camera@0", "kunit-camera@1", "kunit,npu@2", "system", "kunit-placed",
+};
+
+static struct fake_region *named_regions[ARRAY_SIZE(region_names)];
+static LIST_HEAD(named_heaps);
+
+static int names_init(struct kunit *test)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(region_names); i++)
+		named_regions[i] = fake_region(test, region_names[i]);
+
+	return 0;
+}
+
+static void names_exit(struct kunit *test)
+{
+	struct coherent_heap *heap, *tmp;
+
+	list_for_each_entry_safe(heap, tmp, &named_heaps, list) {
+		list_del(&heap->list);
+		coherent_heap_remove(heap);
+	}
+}
+
+static struct reserved_mem *named_region(unsigned int idx)
+{
+	return idx < ARRAY_SIZE(named_regions) ? &named_regions[idx]->rmem : NULL;
+}
+
+static bool region_has_heap(struct reserved_mem *rmem)
+{
+	struct coherent_heap *heap;
+
+	list_for_each_entry(heap, &named_heaps, list)
+		if (heap->rmem == rmem)
+			return true;
+
+	return false;
+}
+
+/* With regions=@names, the regions in the bit mask @want get a heap, and each of them once */
+static void expect_named(struct kunit *test, const char *names, unsigned int want,
+			 int unknown)
+{
+	int i;
+
+	KUNIT_EXPECT_EQ_MSG(test, unknown,
+			    coherent_heap_add_named(names, &named_heaps, named_region),
+			    "regions=%s", names);
+	for (i = 0; i < ARRAY_SIZE(region_names); i++) {
+		KUNIT_EXPECT_EQ_MSG(test, !!(want & BIT(i)), named_regions[i]->inits,
+				    "regions=%s, %s", names, region_names[i]);
+		KUNIT_EXPECT_EQ_MSG(test, !!(want & BIT(i)),
+				    region_has_heap(&named_regions[i]->rmem),
+				    "regions=%s, %s", names, region_names[i]);
+		named_regions[i]->inits = 0;
+	}
+	names_exit(test);
+}
+
+static void names_exact(struct kunit *test)
+{
+	expect_named(test, "kunit-camera@0", BIT(0), 0);
+	expect_named(test, "kunit-placed:kunit-camera@1", BIT(1) | BIT(4), 0);
+	/* a comma is part of a name */
+	expect_named(test, "kunit,npu@2", BIT(2), 0);
+	/* part of a name is not the name */
+	expect_named(test, "kunit-camera", 0, 1);
+	expect_named(test, "npu@2", 0, 1);
+	expect_named(test, "kunit-camera@0,kunit-camera@1", 0, 1);
+	expect_named(test, "kunit-camera@01", 0, 1);
+}
+
+static void names_patterns(struct kunit *test)
+{
+	/* but for the name that is refused */
+	expect_named(test, "*", BIT(0) | BIT(1) | BIT(2) | BIT(4), 0);
+	expect_named(test, "kunit-camera@*", BIT(0) | BIT(1), 0);
+	expect_named(test, "kunit-camera@[1-9]:*npu*", BIT(1) | BIT(2), 0);
+	expect_named(test, "kunit-camera@?0", 0, 1);
+}
+
+/* A name that matches nothing is counted and the others count; no name is none */
+static void names_unknown(struct kunit *test)
+{
+	expect_named(test, "nosuch", 0, 1);
+	expect_named(test, "nosuch:kunit-camera@0:other*", BIT(0), 2);
+	expect_named(test, "kunit-camera@0:", BIT(0), 0);
+	expect_named(test, ":", 0, 0);
+	expect_named(test, "", 0, 0);
+}
+
+/* One heap for a region, however often it is named */
+static void names_twice(struct kunit *test)
+{
+	expect_named(test, "kunit-camera@0:kunit-camera@0", BIT(0), 0);
+	expect_named(test, "kunit-camera@0:*camera*:kunit-camera@1", BIT(0) | BIT(1), 0);
+}
+
+/* A region without a heap is known all the same, and does not keep others from theirs */
+static void names_bad_regions(struct kunit *test)
+{
+	struct coherent_heap *heap;
+
+	expect_named(test, "system", 0, 0);
+
+	named_regions[0]->ret = -EXDEV;
+	KUNIT_EXPECT_EQ(test, 0, coherent_heap_add_named("kunit-camera*:system",
+							 &named_heaps, named_region));
+	KUNIT_ASSERT_EQ(test, 1, list_count_nodes(&named_heaps));
+	heap = list_first_entry(&named_heaps, struct coherent_heap, list);
+	KUNIT_EXPECT_PTR_EQ(test, heap->rmem, &named_regions[1]->rmem);
+}
+
+static struct kunit_case coherent_heap_names_cases[] = {
+	KUNIT_CASE(names_exact),
+	KUNIT_CASE(names_patterns),
+	KUNIT_CASE(names_unknown),
+	KUNIT_CASE(names_twice),
+	KUNIT_CASE(names_bad_regions),
+	{}
+};
+
+static struct kunit_suite coherent_heap_names_suite = {
+	.name = "coherent_heap_names",
+	.init = names_init,
+	.exit = names_exit,
+	.test_cases = coherent_heap_names_cases,
+};
+
+/*
+ * The region that region= names
  */
 
 KUNIT_DEFINE_ACTION_WRAPPER(heap_put, dma_heap_put, struct dma_heap *);
-KUNIT_DEFINE_ACTION_WRAPPER(rmem_release, of_reserved_mem_device_release, struct device *);
 KUNIT_DEFINE_ACTION_WRAPPER(put_buffer, buffer_put, struct dma_buf *);
 
-/* The largest region that has a heap */
 static struct reserved_mem *test_region(struct kunit *test, struct dma_heap **heap)
 {
-	struct reserved_mem *rmem, *found = NULL;
+	struct reserved_mem *rmem;
 	unsigned int i;
 
-	for (i = 0; (rmem = dma_coherent_get_region_by_idx(i)); i++)
-		if (heap_is_there(rmem->name) && (!found || rmem->size > found->size))
-			found = rmem;
-	if (!found)
-		kunit_skip(test, "no coherent region has a heap");
+	if (!region || !*region)
+		kunit_skip(test, "no region= to test");
 
-	*heap = dma_heap_find_by_name(found->name);
-	KUNIT_ASSERT_NOT_NULL(test, *heap);
+	for (i = 0; (rmem = dma_coherent_get_region_by_idx(i)); i++)
+		if (!strcmp(rmem->name, region))
+			break;
+	KUNIT_ASSERT_NOT_NULL_MSG(test, rmem, "no coherent region is called %s", region);
+
+	*heap = dma_heap_find_by_name(region);
+	KUNIT_ASSERT_NOT_NULL_MSG(test, *heap, "%s has no heap", region);
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, heap_put, *heap));
 
-	return found;
+	return rmem;
 }
 
 static struct dma_buf *test_buffer(struct kunit *test, struct dma_heap *heap, size_t len)
@@ -245,14 +412,14 @@ static struct dma_buf *test_buffer(struct kunit *test, struct dma_heap *heap, si
 	return dmabuf;
 }
 
-/* For all of these devices, unless they get a dma_range_map, a DMA address is physical. */
+/* Without a dma_range_map, DMA addresses of such a device are physical addresses */
 static struct device *test_device(struct kunit *test, u64 mask)
 {
 	static unsigned int number;
 	struct device *dev;
 	char name[32];
 
-	/* The driver that comes with it can be a while in going away */
+	/* The name of an earlier device may still be taken */
 	snprintf(name, sizeof(name), "coherent-test-%u", number++);
 	dev = kunit_device_register(test, name);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
@@ -284,7 +451,7 @@ static void test_unmap(struct dma_buf *dmabuf, struct dma_buf_attachment *attach
 	dma_buf_detach(dmabuf, attachment);
 }
 
-/* What the iterator returns, and when it ends */
+/* The iterator against the device tree; no memory is touched */
 static void regions_by_idx(struct kunit *test)
 {
 	struct device_node *parent, *np = NULL, *child;
@@ -311,7 +478,7 @@ static void regions_by_idx(struct kunit *test)
 	}
 	of_node_put(np);
 
-	/* none is missing: one without no-map may have been refused */
+	/* none is missing; one without no-map may have been refused */
 	for_each_available_child_of_node(parent, child)
 		want += of_device_is_compatible(child, "shared-dma-pool") &&
 			of_property_read_bool(child, "no-map") &&
@@ -333,16 +500,15 @@ static void importers(struct kunit *test)
 	struct reserved_mem *rmem;
 	struct dma_buf *dmabuf;
 	struct dma_heap *heap;
-	struct device *dev;
 	int i;
 
 	rmem = test_region(test, &heap);
 	dmabuf = test_buffer(test, heap, 3 * PAGE_SIZE);
 
 	for (i = 0; i < 2; i++) {
+		struct device *dev = test_device(test, DMA_BIT_MASK(64));
 		phys_addr_t phys;
 
-		dev = test_device(test, DMA_BIT_MASK(64));
 		table[i] = test_map(test, dmabuf, dev, &attachment[i]);
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table[i]);
 		KUNIT_EXPECT_EQ(test, 1, table[i]->nents);
@@ -350,6 +516,7 @@ static void importers(struct kunit *test)
 		if (!IS_ENABLED(CONFIG_DMABUF_DEBUG))	/* which mangles it */
 			KUNIT_EXPECT_NULL(test, sg_page(table[i]->sgl));
 		phys = sg_dma_address(table[i]->sgl);
+		KUNIT_EXPECT_TRUE(test, PAGE_ALIGNED(phys));
 		KUNIT_EXPECT_GE(test, phys, rmem->base);
 		KUNIT_EXPECT_LE(test, phys + 3 * PAGE_SIZE, rmem->base + rmem->size);
 		KUNIT_EXPECT_EQ(test, sg_dma_address(table[0]->sgl),
@@ -359,56 +526,79 @@ static void importers(struct kunit *test)
 		test_unmap(dmabuf, attachment[i], table[i]);
 }
 
-/* The bus of the importer has another idea of where the memory is */
-static void importer_with_offset(struct kunit *test)
+/* The DMA address of @dmabuf for @dev, or a negative error */
+static s64 dma_address(struct kunit *test, struct dma_buf *dmabuf, struct device *dev)
 {
 	struct dma_buf_attachment *attachment;
-	struct bus_dma_region *map;
-	struct reserved_mem *rmem;
-	u64 addr;
 	struct sg_table *table;
+	s64 addr;
+
+	table = test_map(test, dmabuf, dev, &attachment);
+	if (IS_ERR(table))
+		return PTR_ERR(table);
+
+	addr = sg_dma_address(table->sgl);
+	test_unmap(dmabuf, attachment, table);
+
+	return addr;
+}
+
+/* Buses that have the memory elsewhere: in one range, in several, with a hole */
+static void importer_with_ranges(struct kunit *test)
+{
+	struct bus_dma_region *map;
 	struct dma_buf *dmabuf;
 	struct dma_heap *heap;
 	struct device *dev;
+	s64 phys;
 
-	rmem = test_region(test, &heap);
-	dmabuf = test_buffer(test, heap, 2 * PAGE_SIZE);
-	dev = test_device(test, DMA_BIT_MASK(32));
+	test_region(test, &heap);
+	dmabuf = test_buffer(test, heap, 3 * PAGE_SIZE);
+	phys = dma_address(test, dmabuf, test_device(test, DMA_BIT_MASK(64)));
+	KUNIT_ASSERT_GT(test, phys, 0);
 
 	/* freed with the device; the last one is empty */
-	map = kcalloc(3, sizeof(*map), GFP_KERNEL);
+	dev = test_device(test, DMA_BIT_MASK(32));
+	map = kcalloc(4, sizeof(*map), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, map);
-	map->cpu_start = PAGE_ALIGN_DOWN(rmem->base);
-	map->dma_start = SZ_1M;
-	map->size = SZ_1G;
 	dev->dma_range_map = map;
 
-	table = test_map(test, dmabuf, dev, &attachment);
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
-	addr = sg_dma_address(table->sgl);
-	KUNIT_EXPECT_GE(test, addr, SZ_1M);
-	KUNIT_EXPECT_LE(test, addr + 2 * PAGE_SIZE,
-			PAGE_ALIGN(rmem->size) + PAGE_SIZE + SZ_1M);
-	test_unmap(dmabuf, attachment, table);
+	map[0].cpu_start = phys - PAGE_SIZE;
+	map[0].dma_start = SZ_1M;
+	map[0].size = 4 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, SZ_1M + PAGE_SIZE, dma_address(test, dmabuf, dev));
 
-	/* Two ranges: the buffer's first page is the last of one, its second page elsewhere */
-	map->size = addr - SZ_1M + PAGE_SIZE;
-	map[1].cpu_start = map->cpu_start + map->size;
+	/* the range ends within the buffer */
+	map[0].size = 2 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, -EIO, dma_address(test, dmabuf, dev));
+
+	/* the next one goes on where it ends */
+	map[1].cpu_start = phys + PAGE_SIZE;
+	map[1].dma_start = SZ_1M + 2 * PAGE_SIZE;
+	map[1].size = SZ_1M;
+	KUNIT_EXPECT_EQ(test, SZ_1M + PAGE_SIZE, dma_address(test, dmabuf, dev));
+
+	/* or has the rest of the buffer elsewhere */
 	map[1].dma_start = SZ_512M;
-	map[1].size = SZ_1G;
-	table = test_map(test, dmabuf, dev, &attachment);
-	KUNIT_EXPECT_EQ(test, -EIO, PTR_ERR_OR_ZERO(table));
-	if (!IS_ERR(table))
-		test_unmap(dmabuf, attachment, table);
+	KUNIT_EXPECT_EQ(test, -EIO, dma_address(test, dmabuf, dev));
+
+	/* or leaves out a page of it */
+	map[1].cpu_start = phys + 2 * PAGE_SIZE;
+	map[1].dma_start = SZ_1M + 3 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, -EIO, dma_address(test, dmabuf, dev));
+
+	/* or it is the page in the middle that is elsewhere */
+	map[2].cpu_start = phys + PAGE_SIZE;
+	map[2].dma_start = SZ_512M;
+	map[2].size = PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, -EIO, dma_address(test, dmabuf, dev));
 }
 
 /* An error, and no bounce buffer */
 static void importer_out_of_reach(struct kunit *test)
 {
-	struct dma_buf_attachment *attachment;
 	struct reserved_mem *rmem;
 	struct dma_buf *dmabuf;
-	struct sg_table *table;
 	struct dma_heap *heap;
 	struct device *dev;
 
@@ -418,40 +608,35 @@ static void importer_out_of_reach(struct kunit *test)
 	dmabuf = test_buffer(test, heap, PAGE_SIZE);
 
 	dev = test_device(test, DMA_BIT_MASK(24));
-	table = test_map(test, dmabuf, dev, &attachment);
-	KUNIT_EXPECT_EQ(test, -EIO, PTR_ERR_OR_ZERO(table));
+	KUNIT_EXPECT_EQ(test, -EIO, dma_address(test, dmabuf, dev));
 
 	/* the mask would do, but the bus does not */
 	dev = test_device(test, DMA_BIT_MASK(64));
 	dev->bus_dma_limit = DMA_BIT_MASK(24);
-	table = test_map(test, dmabuf, dev, &attachment);
-	KUNIT_EXPECT_EQ(test, -EIO, PTR_ERR_OR_ZERO(table));
+	KUNIT_EXPECT_EQ(test, -EIO, dma_address(test, dmabuf, dev));
 }
 
-/* The kernel's mapping is that of the pool; what was in the memory is gone */
+/* The kernel's mapping is the pool's, and old contents are gone */
 static void vmap_and_old_data(struct kunit *test)
 {
-	struct reserved_mem *rmem;
 	struct dma_buf *dmabuf;
 	struct dma_heap *heap;
 	struct iosys_map map;
 	void *first = NULL;
 	int i;
 
-	rmem = test_region(test, &heap);
-	if (rmem->size < SZ_128K)
-		kunit_skip(test, "the region is too small");
+	test_region(test, &heap);
 	for (i = 0; i < 3; i++) {
-		dmabuf = dma_heap_buffer_alloc(heap, SZ_64K, O_RDWR, 0);
+		dmabuf = dma_heap_buffer_alloc(heap, 3 * PAGE_SIZE, O_RDWR, 0);
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dmabuf);
-		KUNIT_EXPECT_EQ(test, 0, dma_buf_vmap_unlocked(dmabuf, &map));
+		KUNIT_ASSERT_EQ(test, 0, dma_buf_vmap_unlocked(dmabuf, &map));
 		KUNIT_EXPECT_FALSE(test, virt_addr_valid(map.vaddr));
-		KUNIT_EXPECT_NULL(test, memchr_inv(map.vaddr, 0, SZ_64K));
-		/* nobody else is there: the same piece of the pool, at the same address */
+		KUNIT_EXPECT_NULL(test, memchr_inv(map.vaddr, 0, 3 * PAGE_SIZE));
+		/* nobody else allocates: it is the same memory again */
 		if (first)
 			KUNIT_EXPECT_PTR_EQ(test, first, map.vaddr);
 		first = map.vaddr;
-		memset(map.vaddr, 0xa5, SZ_64K);
+		memset(map.vaddr, 0xa5, 3 * PAGE_SIZE);
 		dma_buf_vunmap_unlocked(dmabuf, &map);
 		buffer_put(dmabuf);
 	}
@@ -498,191 +683,13 @@ static void mmap_attributes(struct kunit *test)
 	mmput(mm);
 }
 
-/* A driver with the same region and the heap: neither gets what the other has */
-static void shared_with_driver(struct kunit *test)
-{
-	struct dma_buf_attachment *attachment;
-	struct device *dev, *importer;
-	unsigned long *seen, pages;
-	struct sg_table *table;
-	struct reserved_mem *rmem;
-	struct dma_buf **bufs;
-	struct dma_heap *heap;
-	dma_addr_t *addrs;
-	void **vaddrs;
-	unsigned long nbufs, nallocs, i, piece, total = 0;
-	size_t chunk;
-	int round;
-
-	rmem = test_region(test, &heap);
-	dev = test_device(test, DMA_BIT_MASK(64));
-	importer = test_device(test, DMA_BIT_MASK(64));
-	KUNIT_ASSERT_EQ(test, 0, of_reserved_mem_device_init_with_mem(dev, rmem));
-	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, rmem_release, dev));
-
-	/* not more than 256 pieces of the pool */
-	chunk = max_t(size_t, PAGE_SIZE, roundup_pow_of_two(rmem->size) / 256);
-	pages = 257;
-	seen = kunit_kcalloc(test, BITS_TO_LONGS(pages), sizeof(long), GFP_KERNEL);
-	bufs = kunit_kcalloc(test, pages, sizeof(*bufs), GFP_KERNEL);
-	vaddrs = kunit_kcalloc(test, pages, sizeof(*vaddrs), GFP_KERNEL);
-	addrs = kunit_kcalloc(test, pages, sizeof(*addrs), GFP_KERNEL);
-	KUNIT_ASSERT_TRUE(test, seen && bufs && vaddrs && addrs);
-
-	for (round = 0; round < 2; round++) {
-		bitmap_zero(seen, pages);
-		nbufs = 0;
-		nallocs = 0;
-		while (nbufs + nallocs < pages) {
-			struct dma_buf *dmabuf;
-			phys_addr_t phys;
-
-			if ((nbufs + nallocs) % 2) {
-				vaddrs[nallocs] = dma_alloc_coherent(dev, chunk, &addrs[nallocs],
-								     GFP_KERNEL);
-				if (!vaddrs[nallocs])
-					break;
-				phys = addrs[nallocs++];
-			} else {
-				dmabuf = dma_heap_buffer_alloc(heap, chunk, O_RDWR, 0);
-				if (IS_ERR(dmabuf)) {
-					KUNIT_EXPECT_EQ(test, -ENOMEM, PTR_ERR(dmabuf));
-					break;
-				}
-				bufs[nbufs++] = dmabuf;
-				table = test_map(test, dmabuf, importer, &attachment);
-				if (IS_ERR(table)) {
-					KUNIT_FAIL(test, "cannot map: %pe", table);
-					break;
-				}
-				phys = sg_dma_address(table->sgl);
-				test_unmap(dmabuf, attachment, table);
-			}
-			piece = (phys - PAGE_ALIGN(rmem->base)) >> ilog2(chunk);
-			KUNIT_ASSERT_LT(test, piece, pages);
-			KUNIT_EXPECT_FALSE(test, test_and_set_bit(piece, seen));
-		}
-
-		/* full for both */
-		KUNIT_EXPECT_NULL(test, dma_alloc_coherent(dev, chunk, &addrs[pages - 1],
-							   GFP_KERNEL));
-		KUNIT_EXPECT_EQ(test, -ENOMEM,
-				PTR_ERR_OR_ZERO(dma_heap_buffer_alloc(heap, chunk, O_RDWR, 0)));
-		KUNIT_EXPECT_GT(test, nbufs, 0);
-
-		/* as much as the first time */
-		if (round)
-			KUNIT_EXPECT_EQ(test, total, nbufs + nallocs);
-		total = nbufs + nallocs;
-
-		for (i = 0; i < nbufs; i++)
-			buffer_put(bufs[i]);
-		for (i = 0; i < nallocs; i++)
-			dma_free_coherent(dev, chunk, vaddrs[i], addrs[i]);
-	}
-}
-
-#define RACES		32
-#define RACE_SIZE	(IS_ENABLED(CONFIG_64BIT) ? SZ_16M : SZ_2M)
-
-struct racer {
-	atomic_t *ready;
-	struct completion done;
-	struct reserved_mem *rmem;
-	struct device *dev;
-	int ret;
-};
-
-static int race(void *data)
-{
-	struct racer *racer = data;
-
-	/* A wakeup would be too slow to meet the other one */
-	atomic_dec(racer->ready);
-	while (atomic_read(racer->ready) > 0) {
-		cpu_relax();
-		cond_resched();
-	}
-	racer->ret = of_reserved_mem_device_init_with_mem(racer->dev, racer->rmem);
-	kthread_complete_and_exit(&racer->done, 0);
-}
-
-/* Two devices that come first at once share the pool */
-static void first_users_at_once(struct kunit *test)
-{
-	struct device *dev[2] = {
-		test_device(test, DMA_BIT_MASK(64)),
-		test_device(test, DMA_BIT_MASK(64)),
-	};
-	unsigned int cpu[2] = { cpumask_first(cpu_online_mask) };
-	struct reserved_mem *rmem;
-	struct dma_heap *heap;
-	int i, j;
-
-	cpu[1] = cpumask_next(cpu[0], cpu_online_mask);
-	if (cpu[1] >= nr_cpu_ids)
-		kunit_skip(test, "this takes two CPUs");
-
-	rmem = test_region(test, &heap);
-	if (rmem->size < 3 * PAGE_SIZE)
-		kunit_skip(test, "the region is too small");
-	for (i = 0; i < RACES; i++) {
-		atomic_t ready = ATOMIC_INIT(2);
-		struct task_struct *task[2];
-		struct reserved_mem raced;
-		struct racer racer[2];
-
-		/*
-		 * A region that has no pool yet, inside the other, and from
-		 * which nobody allocates. It is large, and not aligned, so that
-		 * mapping it takes time.
-		 */
-		raced = *rmem;
-		raced.base += PAGE_SIZE;
-		raced.size = min_t(phys_addr_t, rmem->size - PAGE_SIZE, RACE_SIZE);
-		raced.priv = NULL;
-		for (j = 0; j < 2; j++) {
-			racer[j].ready = &ready;
-			racer[j].rmem = &raced;
-			racer[j].dev = dev[j];
-			init_completion(&racer[j].done);
-			racer[j].ret = -ENOMEM;
-			task[j] = kthread_create(race, &racer[j], "kunit-racer-%d", j);
-			if (IS_ERR(task[j])) {
-				atomic_dec(&ready);
-				complete(&racer[j].done);
-			} else {
-				kthread_bind(task[j], cpu[j]);
-			}
-		}
-		for (j = 0; j < 2; j++)
-			if (!IS_ERR(task[j]))
-				wake_up_process(task[j]);
-		for (j = 0; j < 2; j++) {
-			wait_for_completion(&racer[j].done);
-			KUNIT_EXPECT_EQ(test, 0, racer[j].ret);
-		}
-		KUNIT_EXPECT_NOT_NULL(test, dev[0]->dma_mem);
-		KUNIT_EXPECT_PTR_EQ(test, dev[0]->dma_mem, dev[1]->dma_mem);
-		for (j = 0; j < 2; j++) {
-			of_reserved_mem_device_release(dev[j]);
-			KUNIT_EXPECT_NULL(test, dev[j]->dma_mem);
-		}
-		/* That of a real region is kept */
-		dev[0]->dma_mem = raced.priv;
-		dma_release_coherent_memory(dev[0]);
-	}
-}
-
 static struct kunit_case coherent_region_cases[] = {
 	KUNIT_CASE(regions_by_idx),
 	KUNIT_CASE(importers),
-	KUNIT_CASE(importer_with_offset),
+	KUNIT_CASE(importer_with_ranges),
 	KUNIT_CASE(importer_out_of_reach),
 	KUNIT_CASE(vmap_and_old_data),
 	KUNIT_CASE(mmap_attributes),
-	KUNIT_CASE(shared_with_driver),
-	KUNIT_CASE(first_users_at_once),
 	{}
 };
 
@@ -691,7 +698,8 @@ static struct kunit_suite coherent_region_suite = {
 	.test_cases = coherent_region_cases,
 };
 
-kunit_test_suites(&coherent_heap_suite, &coherent_region_suite);
+kunit_test_suites(&coherent_heap_suite, &coherent_heap_names_suite,
+		  &coherent_region_suite);
 
 MODULE_DESCRIPTION("KUnit tests of the coherent DMA-BUF heap");
 MODULE_LICENSE("GPL");

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * An importer that does DMA: a driver for QEMU's "edu" device, which moves bytes between the
- * memory of the machine and 4 KiB of its own.
+ * memory of the machine and 4 KiB of its own. And one that does none: a node of the device tree,
+ * compatible with "guest,importer", which can stand on a bus of any kind, and tells what
+ * address it would have been given. Its DMA mask has 64 bits, or as many as the node says in
+ * guest,dma-bits.
  *
- * Each device is /dev/importerN. A DMA-BUF is attached and mapped for it, and then the device
+ * Each device is /dev/importerN, or /dev/importer-NAME by the node's name. A DMA-BUF is attached and mapped for it, and then the device
  * writes bytes of user space into the buffer, or reads the buffer for user space: see
  * importer.h. On the way they go through the device's own memory, and a page that the driver
  * has from the DMA API; the CPU never touches the buffer here.
@@ -22,7 +25,9 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/of.h>
 #include <linux/pci.h>
+#include <linux/platform_device.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -53,7 +58,7 @@ struct importer {
 	void *page;
 	dma_addr_t page_addr;
 	struct miscdevice misc;
-	char name[16];
+	char name[32];
 };
 
 struct importer_file {
@@ -62,6 +67,7 @@ struct importer_file {
 	struct dma_buf *dmabuf;
 	struct dma_buf_attachment *attachment;
 	struct sg_table *table;
+	enum dma_data_direction direction;
 };
 
 /* Moves bytes from or to the device's memory. */
@@ -84,7 +90,7 @@ static int importer_detach(struct importer_file *file, u64 *ns)
 
 	if (!file->dmabuf)
 		return -ENOTCONN;
-	dma_buf_unmap_attachment_unlocked(file->attachment, file->table, DMA_BIDIRECTIONAL);
+	dma_buf_unmap_attachment_unlocked(file->attachment, file->table, file->direction);
 	dma_buf_detach(file->dmabuf, file->attachment);
 	*ns = ktime_get_ns() - start;
 	dma_buf_put(file->dmabuf);
@@ -117,6 +123,8 @@ static int importer_attach(struct importer_file *file, struct importer_attach *a
 
 	if (file->dmabuf)
 		return -EISCONN;
+	if (arg->direction > DMA_FROM_DEVICE)
+		return -EINVAL;
 	dmabuf = dma_buf_get(arg->fd);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
@@ -127,26 +135,28 @@ static int importer_attach(struct importer_file *file, struct importer_attach *a
 		dma_buf_put(dmabuf);
 		return PTR_ERR(attachment);
 	}
-	table = dma_buf_map_attachment_unlocked(attachment, DMA_BIDIRECTIONAL);
+	table = dma_buf_map_attachment_unlocked(attachment, arg->direction);
 	if (IS_ERR(table)) {
 		dma_buf_detach(dmabuf, attachment);
 		dma_buf_put(dmabuf);
 		return PTR_ERR(table);
 	}
 
+	arg->ns = ktime_get_ns() - start;
 	if (!segments_fit(file->importer->dev, table)) {
-		dma_buf_unmap_attachment_unlocked(attachment, table, DMA_BIDIRECTIONAL);
+		dma_buf_unmap_attachment_unlocked(attachment, table, arg->direction);
 		dma_buf_detach(dmabuf, attachment);
 		dma_buf_put(dmabuf);
 		return -EPROTO;
 	}
 
-	arg->ns = ktime_get_ns() - start;
 	arg->segments = table->nents;
 	arg->address = sg_dma_address(table->sgl);
+	arg->length = sg_dma_len(table->sgl);
 	file->dmabuf = dmabuf;
 	file->attachment = attachment;
 	file->table = table;
+	file->direction = arg->direction;
 	return 0;
 }
 
@@ -172,6 +182,8 @@ static int importer_dma(struct importer_file *file, const struct importer_dma *a
 	u64 done = 0;
 	int ret;
 
+	if (!imp->regs)
+		return -ENXIO;
 	if (!file->dmabuf)
 		return -ENOTCONN;
 	if (arg->offset > file->dmabuf->size || arg->len > file->dmabuf->size - arg->offset)
@@ -266,7 +278,18 @@ static const struct file_operations importer_fops = {
 	.unlocked_ioctl = importer_ioctl,
 };
 
-static int importer_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+static int importer_register(struct importer *imp)
+{
+	imp->misc.minor = MISC_DYNAMIC_MINOR;
+	imp->misc.name = imp->name;
+	imp->misc.fops = &importer_fops;
+	imp->misc.parent = imp->dev;
+	dev_set_drvdata(imp->dev, imp);
+	dma_set_max_seg_size(imp->dev, UINT_MAX);
+	return misc_register(&imp->misc);
+}
+
+static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	static int number;
 	struct importer *imp;
@@ -284,7 +307,6 @@ static int importer_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
 	if (ret)
 		return ret;
-	dma_set_max_seg_size(&pdev->dev, UINT_MAX);
 
 	imp->regs = pcim_iomap(pdev, 0, 0);
 	if (!imp->regs)
@@ -300,37 +322,94 @@ static int importer_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (ret)
 		return ret;
 	snprintf(imp->name, sizeof(imp->name), "importer%d", number++);
-	imp->misc.minor = MISC_DYNAMIC_MINOR;
-	imp->misc.name = imp->name;
-	imp->misc.fops = &importer_fops;
-	imp->misc.parent = &pdev->dev;
-	pci_set_drvdata(pdev, imp);
-	return misc_register(&imp->misc);
+	return importer_register(imp);
 }
 
-static void importer_remove(struct pci_dev *pdev)
+static void edu_remove(struct pci_dev *pdev)
 {
 	struct importer *imp = pci_get_drvdata(pdev);
 
 	misc_deregister(&imp->misc);
 }
 
-static const struct pci_device_id importer_ids[] = {
+static const struct pci_device_id edu_ids[] = {
 	{ PCI_DEVICE(EDU_VENDOR, EDU_DEVICE) },
 	{ }
 };
-MODULE_DEVICE_TABLE(pci, importer_ids);
+MODULE_DEVICE_TABLE(pci, edu_ids);
 
-static struct pci_driver importer_driver = {
+static struct pci_driver edu_driver = {
 	.name = "importer",
-	.id_table = importer_ids,
-	.probe = importer_probe,
-	.remove = importer_remove,
+	.id_table = edu_ids,
+	.probe = edu_probe,
+	.remove = edu_remove,
 	/* an open file keeps the module, not the device */
 	.driver.suppress_bind_attrs = true,
 };
-module_pci_driver(importer_driver);
 
-MODULE_DESCRIPTION("Imports DMA-BUFs into QEMU's edu device");
+static int node_probe(struct platform_device *pdev)
+{
+	struct importer *imp;
+	u32 bits = 64;
+	int ret;
+
+	imp = devm_kzalloc(&pdev->dev, sizeof(*imp), GFP_KERNEL);
+	if (!imp)
+		return -ENOMEM;
+	imp->dev = &pdev->dev;
+
+	of_property_read_u32(pdev->dev.of_node, "guest,dma-bits", &bits);
+	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(bits));
+	if (ret)
+		return ret;
+	snprintf(imp->name, sizeof(imp->name), "importer-%pOFn", pdev->dev.of_node);
+	return importer_register(imp);
+}
+
+static void node_remove(struct platform_device *pdev)
+{
+	struct importer *imp = platform_get_drvdata(pdev);
+
+	misc_deregister(&imp->misc);
+}
+
+static const struct of_device_id node_ids[] = {
+	{ .compatible = "guest,importer" },
+	{ }
+};
+MODULE_DEVICE_TABLE(of, node_ids);
+
+static struct platform_driver node_driver = {
+	.probe = node_probe,
+	.remove = node_remove,
+	.driver = {
+		.name = "importer-node",
+		.of_match_table = node_ids,
+		.suppress_bind_attrs = true,
+	},
+};
+
+static int __init importer_init(void)
+{
+	int ret;
+
+	ret = platform_driver_register(&node_driver);
+	if (ret)
+		return ret;
+	ret = pci_register_driver(&edu_driver);
+	if (ret)
+		platform_driver_unregister(&node_driver);
+	return ret;
+}
+module_init(importer_init);
+
+static void __exit importer_exit(void)
+{
+	pci_unregister_driver(&edu_driver);
+	platform_driver_unregister(&node_driver);
+}
+module_exit(importer_exit);
+
+MODULE_DESCRIPTION("Imports DMA-BUFs into QEMU's edu device, and for nodes of the device tree");
 MODULE_LICENSE("GPL");
 MODULE_IMPORT_NS(DMA_BUF);

@@ -67,7 +67,7 @@ def machine(scenario, kernel):
 
 class Expect:
     """A scenario's 'expect': names of tests that must pass, and lines that begin with '@':
-    @each A B C         from here on, a line with '%' stands for one with each of these instead
+    @each A B C         from here on, a line that begins with '%' stands for one with each of these instead
     @skip NAME          TAB and reason: a test that may be skipped
     @warning REGEX      TAB and reason: the kernel complains of this, and the test wants it to"""
 
@@ -76,6 +76,8 @@ class Expect:
         each = []
         for line in lines_for(path, kernel) if os.path.exists(path) else []:
             word, _, rest = line.partition(' ')
+            if word[0] == '%' and not each:
+                die(f"{rel(path)}: '%' without @each: {line}")
             if word == '@each':
                 each = rest.split()
                 continue
@@ -88,7 +90,7 @@ class Expect:
                 else:
                     self.warnings.append(re.compile(what))
                 continue
-            self.names += [line.replace('%', e) for e in each] if '%' in line else [line]
+            self.names += [e + line[1:] for e in each] if line[0] == '%' else [line]
 
 
 def complaints(console, announced=()):

@@ -253,7 +253,7 @@ int main(int argc, char **argv)
 		printf("%smodprobe %s%s%s%s\n", BOLD, module, parameter ? " " : "",
 		       parameter ? parameter : "", PLAIN);
 		before = nrows;
-		status = run_program("modprobe", module, parameter);
+		status = run_program2("modprobe", module, parameter);
 		if (status) {
 			printf("  %sfailed with status %d%s\n", RED, status, PLAIN);
 			bad++;

@@ -136,7 +136,7 @@ static inline size_t first_wrong(const unsigned char *p, size_t len, unsigned in
 }
 
 /* Runs PROGRAM ARG [ARG2]; its exit status, or -1 */
-static inline int run_program(const char *program, const char *arg, const char *arg2)
+static inline int run_program2(const char *program, const char *arg, const char *arg2)
 {
 	int status;
 	pid_t pid;
@@ -151,6 +151,11 @@ static inline int run_program(const char *program, const char *arg, const char *
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
 		return -1;
 	return WEXITSTATUS(status);
+}
+
+static inline int run_program(const char *program, const char *arg)
+{
+	return run_program2(program, arg, NULL);
 }
 
 #endif /* GUEST_HEAP_H */

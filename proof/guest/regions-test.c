@@ -14,7 +14,8 @@
  *
  * --builtin: coherent_heap is part of the kernel, and had no parameter. --none: there is no
  * region. --clash: a region or area is called HEAP, as the heap of the module OWNER; MODULE must refuse
- * it, whichever module comes first.
+ * it, whichever module comes first. With OWNER "-" nobody has such a heap, and it is refused all
+ * the same.
  */
 #include "region.h"
 
@@ -375,6 +376,18 @@ static bool alone(const char *arg)
 	return gives_none(c.heap) && refuses(&c);
 }
 
+static bool no_owner(const char *arg)
+{
+	struct clash c;
+
+	get_clash(arg, &c);
+	if (!log_mark() || !load(c.module) || !refuses(&c))
+		return false;
+	if (has_heap(c.heap))
+		return fail("expected no heap %s of %s, saw it", c.heap, c.module);
+	return !module_unload(c.module) || fail("cannot unload %s: %s", c.module, strerror(errno));
+}
+
 static void clashes(char **arg)
 {
 	struct clash c;
@@ -382,12 +395,19 @@ static void clashes(char **arg)
 
 	for (i = 0; arg[i]; i++) {
 		get_clash(arg[i], &c);
-		plan += 1 + !!strcmp(c.module, c.owner) + !strcmp(c.module, "coherent_heap");
+		if (!strcmp(c.owner, "-"))
+			plan++;
+		else
+			plan += 1 + !!strcmp(c.module, c.owner) + !strcmp(c.module, "coherent_heap");
 	}
 	tests_begin();
 	ksft_set_plan(plan);
 	for (i = 0; arg[i]; i++) {
 		get_clash(arg[i], &c);
+		if (!strcmp(c.owner, "-")) {
+			run_unloaded(arg[i], "is refused, though nobody has it", no_owner, arg[i]);
+			continue;
+		}
 		if (strcmp(c.module, c.owner))
 			run_unloaded(arg[i], "is refused, before the owner comes", owner_last, arg[i]);
 		run_unloaded(arg[i], "is refused, and is the owner's", owner_first, arg[i]);

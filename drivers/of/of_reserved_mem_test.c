@@ -256,13 +256,12 @@ static void rmem_by_idx_errors(struct kunit *test)
 	of_reserved_mem_device_release(dev);
 }
 
-/* A pool or an area for DMA that any device can have, and that is set up well */
+/* A contiguous area: to assign a coherent region would map what may be firmware's */
 static bool test_can_assign(struct device_node *np)
 {
 	return of_device_is_available(np) &&
 	       of_device_is_compatible(np, "shared-dma-pool") &&
-	       (of_property_read_bool(np, "no-map") ||
-		of_property_read_bool(np, "reusable"));
+	       of_property_read_bool(np, "reusable");
 }
 
 /* By index: a region of this machine, if a node refers to one */
@@ -282,7 +281,7 @@ static void rmem_by_idx_assigns(struct kunit *test)
 		rmem = NULL;
 	}
 	if (!rmem)
-		kunit_skip(test, "no device refers to a shared-dma-pool by memory-region");
+		kunit_skip(test, "no device refers to a contiguous area by memory-region");
 	of_node_put_kunit(test, np);
 
 	KUNIT_EXPECT_EQ(test, 0, of_reserved_mem_device_init_by_idx(dev, np, 0));

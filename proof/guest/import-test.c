@@ -72,7 +72,6 @@ struct shared {
 	int buf, device[DEVICES];
 	unsigned char *p;
 	struct importer_attach info[DEVICES];
-	__u32 direction;
 };
 
 #define TO_DEVICE	1
@@ -88,7 +87,6 @@ static bool share(const char *heap, struct shared *s, int devices)
 		return false;
 	for (i = 0; i < devices; i++) {
 		s->device[i] = get_device(i);
-		s->info[i].direction = s->direction;
 		if (s->device[i] < 0 || !attach(s->device[i], s->buf, &s->info[i]))
 			return false;
 	}
@@ -152,17 +150,21 @@ static bool device_reads(const char *heap)
 	return true;
 }
 
+/* The first device has it in this direction from now on. (The CPU's accesses come while it has it in both.) */
+static bool turn(struct shared *s, __u32 direction)
+{
+	s->info[0].direction = direction;
+	return detach(s->device[0], NULL) && attach(s->device[0], s->buf, &s->info[0]);
+}
+
 /* What is mapped for reading only stays as it is; once it is mapped for both, it can be written. */
 static bool may_not_write(const char *heap)
 {
 	unsigned char *bytes = malloc(PART), *back = calloc(1, PART);
-	struct shared s = { .direction = TO_DEVICE };
+	struct shared s = { 0 };
 	size_t i;
 
-	if (!share(heap, &s, 1) || !cpu_fills(&s, 3))
-		return false;
-	/* the CPU's turn is over: the device sees what is there from now on */
-	if (!detach(s.device[0], NULL) || !attach(s.device[0], s.buf, &s.info[0]))
+	if (!share(heap, &s, 1) || !cpu_fills(&s, 3) || !turn(&s, TO_DEVICE))
 		return false;
 	if (!dma(s.device[0], IMPORTER_READ, back, 0, PART))
 		return false;
@@ -171,28 +173,25 @@ static bool may_not_write(const char *heap)
 		return fail("expected to read 0x%02x at byte %zu, saw 0x%02x", pattern(i, 3), i,
 			    back[i]);
 	fill(bytes, PART, 88);
-	if (!dma(s.device[0], IMPORTER_WRITE, bytes, FROM, PART) ||
+	if (!dma(s.device[0], IMPORTER_WRITE, bytes, FROM, PART) || !turn(&s, 0) ||
 	    !sync_cpu(s.buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ))
 		return false;
 	i = first_wrong(s.p, LEN, 3);
 	if (i < LEN)
 		return fail("expected the buffer as it was, saw that the device wrote byte %zu", i);
-	if (!sync_cpu(s.buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ) || !detach(s.device[0], NULL))
-		return false;
-	s.info[0].direction = 0;
-	return attach(s.device[0], s.buf, &s.info[0]) &&
+	return sync_cpu(s.buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ) &&
 	       dma(s.device[0], IMPORTER_WRITE, bytes, FROM, PART) &&
+	       sync_cpu(s.buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ) &&
 	       (!memcmp(s.p + FROM, bytes, PART) || fail("mapped for both: expected a write"));
 }
 
 static bool may_not_read(const char *heap)
 {
 	unsigned char *bytes = malloc(PART), *back = calloc(1, PART);
-	struct shared s = { .direction = FROM_DEVICE };
+	struct shared s = { 0 };
 	size_t i, same = 0;
 
-	if (!share(heap, &s, 1) || !cpu_fills(&s, 4) || !detach(s.device[0], NULL) ||
-	    !attach(s.device[0], s.buf, &s.info[0]))
+	if (!share(heap, &s, 1) || !cpu_fills(&s, 4) || !turn(&s, FROM_DEVICE))
 		return false;
 	if (!dma(s.device[0], IMPORTER_READ, back, 0, PART))
 		return false;
@@ -201,7 +200,8 @@ static bool may_not_read(const char *heap)
 	if (same > PART / 64)
 		return fail("expected the device not to see the buffer, saw %zu of its bytes", same);
 	fill(bytes, PART, 89);
-	return dma(s.device[0], IMPORTER_WRITE, bytes, FROM, PART) &&
+	return dma(s.device[0], IMPORTER_WRITE, bytes, FROM, PART) && turn(&s, 0) &&
+	       sync_cpu(s.buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ) &&
 	       (!memcmp(s.p + FROM, bytes, PART) || fail("expected a write"));
 }
 

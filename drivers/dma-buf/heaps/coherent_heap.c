@@ -266,7 +266,7 @@ VISIBLE_IF_KUNIT struct coherent_heap *coherent_heap_add(struct reserved_mem *rm
 	/* Before anybody can allocate from the heap */
 	ret = of_reserved_mem_device_init_with_mem(dma_heap_get_dev(heap), rmem);
 	if (ret) {
-		/* -EINVAL: the region cannot be a pool, which kernel/dma has reported */
+		/* -EINVAL: it cannot be a pool, and kernel/dma has said why */
 		reported = ret == -EINVAL;
 		goto put_heap;
 	}
@@ -371,7 +371,7 @@ EXPORT_SYMBOL_IF_KUNIT(coherent_heap_add_named);
 
 static void __init list_regions(void)
 {
-	DECLARE_SEQ_BUF(names, 512);
+	DECLARE_SEQ_BUF(names, 900);
 	struct reserved_mem *rmem;
 	unsigned int i;
 
@@ -388,7 +388,7 @@ static int __init add_coherent_heaps(void)
 	int ret;
 
 	/* Many regions hold firmware or belong to a driver: none is taken unasked */
-	if (!regions || !*regions) {
+	if (!regions || !regions[strspn(regions, ":")]) {
 		list_regions();
 		return -ENODEV;
 	}

@@ -482,7 +482,9 @@ static void regions_by_idx(struct kunit *test)
 	for_each_available_child_of_node(parent, child)
 		want += of_device_is_compatible(child, "shared-dma-pool") &&
 			of_property_read_bool(child, "no-map") &&
-			!of_property_read_bool(child, "linux,dma-default");
+			!of_property_read_bool(child, "reusable") &&
+			!of_property_read_bool(child, "linux,dma-default") &&
+			of_reserved_mem_lookup(child);
 	of_node_put(parent);
 	KUNIT_EXPECT_GE(test, i, want);
 

@@ -1,48 +1,67 @@
 # SPDX-License-Identifier: GPL-2.0
-# The verbs. Each is a script in scripts/, which says more about itself.
+# The verbs. Each is a program in proof/bin, which says more about itself.
 #
+#   BASE=6.12           which series, and the kernel that it is for
 #   ARCH=arm64|x86_64   architecture of the guest, for demo and shell
 #   KERNEL_SRC=/path    a kernel tree to use (it is only read) instead of Debian's package
-#   JOBS=N              how many compilers at a time
-#   ONLY=REGEX          check: only the guest runs whose name matches
+#   JOBS=N              how many compilers and guests at a time
+#   ONLY=REGEX          check and deep: only what matches, such as 'coherent' or 'arm64-m'
 
+BASE ?= 6.12
 ARCH ?= arm64
-export KERNEL_SRC JOBS UPDATE
+export BASE KERNEL_SRC JOBS UPDATE BUSYBOX
 MAKEFLAGS += --no-print-directory
+P := proof/bin
+B := build/$(BASE)
 
-.PHONY: help demo check stress lint deps tree export shell clean distclean
+.PHONY: help demo check deep lint deps tree export shell clean distclean FORCE
 
 help:	## this list
-	@echo 'make VERB [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N]'
+	@echo 'make VERB [BASE=6.12] [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N] [ONLY=REGEX]'
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: deps	## build the kernel with the series, boot it in QEMU, allocate from every heap
-	@scripts/demo $(ARCH)
+	@$P/demo $(ARCH)
 
-check: deps	## run all the tests (35 to 45 minutes the first time, then under ten)
-	@scripts/check '$(value ONLY)'
+check: deps	## run all the tests (about an hour the first time)
+	@$P/check '$(value ONLY)'
 
-stress: deps	## the tests that take too long for check: 10,000 unloads in a race, and more
-	@scripts/check --stress
+deep: deps	## the tests that take too long for check: 10,000 unloads in a race, and more
+	@$P/check --deep '$(value ONLY)'
 
 lint: deps	## the checks that need no kernel build
-	@scripts/lint
+	@$P/check 'checks/(lint|harness)$$'
 
 deps:	## install the Debian packages that the verbs need
-	@scripts/deps
+	@$P/deps
 
-tree: deps	## the series as git commits in build/tree, for editing
-	@scripts/tree
+tree: deps	## the series as git commits in build/BASE/tree, for editing
+	@$P/tree
 
-export: deps	## write the commits of build/tree back to patches/ and to the files at the top
-	@scripts/export
+export: deps	## write these commits back to series/BASE and to the files at the top
+	@$P/export
 
 shell: deps	## an interactive shell in the guest
-	@scripts/shell $(ARCH)
+	@$P/boot $(ARCH)-m --scenario demo --shell
 
-clean:	## remove what was built; sources and build/tree stay
-	rm -rf build/out build/pp build/log
+clean:	## remove what was built; sources and the tree for editing stay
+	rm -rf $B/*/out $B/log
 
-distclean:	## remove build/, unless build/tree has work that was not exported
-	@scripts/distclean
+distclean:	## remove build/, unless a tree for editing has work that was not exported
+	@$P/distclean
+
+# What is built, and of what. make looks at times; the programs do nothing where nothing has changed.
+$B/source: series/$(BASE)/base $(if $(KERNEL_SRC)$(UPDATE),FORCE)
+	@$P/fetch
+$B/applied: $B/source series/$(BASE)/series $(wildcard series/$(BASE)/*.patch)
+	@$P/apply
+common := $(wildcard proof/kernels/*.config) $P/build $P/configure $P/kmake
+guest := $(wildcard proof/guest/*.[ch] proof/guest/modules/*.[ch]) proof/guest/once $P/image
+.SECONDARY:
+$B/series/out/%/kernel: proof/kernels/% $(common) $B/applied
+	@$P/build $* && touch $@
+$B/base/out/%/kernel: proof/kernels/% $(common) $B/source
+	@$P/build $* && touch $@
+$B/%/guest.cpio: $B/%/kernel $(guest)
+	@$P/image $(notdir $*)

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What every DMA-BUF heap must do, and every buffer of it, as user space sees it
+ */
+#include "heaps.h"
+
+#define SIZE		MIB
+#define LARGE		(4 * MIB)
+#define FAULT_ROUNDS	100
+
+FIXTURE(heap) {
+	const char *name;
+	int fd;
+	long page;
+	size_t len;		/* up to SIZE, as far as the heap has it in one piece */
+	int buffers;		/* of the heap, at the start */
+};
+
+FIXTURE_VARIANT(heap) {
+	char name[NAME_MAX + 1];
+};
+
+FIXTURE_SETUP(heap)
+{
+	int buf = -1;
+
+	die_first(_metadata);
+	self->name = variant->name;
+	self->page = page_size();
+	self->fd = heap_open(self->name);
+	ASSERT_LE(0, self->fd) {
+		TH_LOG("cannot open %s: %s", self->name, strerror(errno));
+	}
+	self->buffers = buffers_of(self->name);
+	for (self->len = SIZE; self->len >= self->page && buf < 0; self->len /= 2)
+		buf = heap_alloc(self->fd, self->len);
+	ASSERT_LE(0, buf);
+	self->len *= 2;
+	close(buf);
+}
+
+FIXTURE_TEARDOWN(heap)
+{
+	close(self->fd);
+}
+
+static void size_is(struct __test_metadata *_metadata, int heap, size_t ask, size_t want)
+{
+	struct stat st;
+	int buf;
+
+	buf = heap_alloc(heap, ask);
+	ASSERT_LE(0, buf) {
+		TH_LOG("no buffer of %zu bytes: %s", ask, strerror(errno));
+	}
+	EXPECT_EQ(want, lseek(buf, 0, SEEK_END));
+	EXPECT_EQ(0, lseek(buf, 0, SEEK_SET));
+	ASSERT_EQ(0, fstat(buf, &st));
+	EXPECT_EQ(want, st.st_size);
+	ASSERT_EQ(0, close(buf));
+}
+
+TEST_F(heap, allocates_a_page)
+{
+	size_is(_metadata, self->fd, self->page, self->page);
+}
+
+TEST_F(heap, allocates_64_kib)
+{
+	if (self->len < 64 * KIB)
+		SKIP(return, "the heap has no 64 KiB");
+	size_is(_metadata, self->fd, 64 * KIB, 64 * KIB);
+}
+
+TEST_F(heap, allocates_1_mib)
+{
+	if (self->len < MIB)
+		SKIP(return, "the heap has no 1 MiB");
+	size_is(_metadata, self->fd, MIB, MIB);
+}
+
+TEST_F(heap, rounds_up_to_pages)
+{
+	size_is(_metadata, self->fd, 1, self->page);
+	if (self->len < 4 * self->page)
+		return;
+	size_is(_metadata, self->fd, self->page + 1, 2 * self->page);
+	size_is(_metadata, self->fd, 3 * self->page - 1, 3 * self->page);
+}
+
+TEST_F(heap, fresh_memory_is_zeroed)
+{
+	size_t sizes[] = { self->page, 64 * KIB, MIB, LARGE };
+	unsigned char *p;
+	unsigned int i;
+	int buf;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		buf = heap_alloc(self->fd, sizes[i]);
+		if (buf < 0 && sizes[i] > self->len)
+			break;
+		ASSERT_LE(0, buf);
+		p = get_map(_metadata, buf, sizes[i]);
+		ASSERT_EQ(sizes[i], first_nonzero(p, sizes[i]));
+		munmap(p, sizes[i]);
+		close(buf);
+	}
+}
+
+/* Enough memory, twice, that the second round gets pages of the first */
+TEST_F(heap, dirty_memory_is_zeroed)
+{
+	enum { COUNT = 24 };
+	int i, n, round, buf[COUNT];
+	unsigned char *p;
+
+	for (round = 0; round < 2; round++) {
+		for (n = 0; n < COUNT; n++) {
+			buf[n] = heap_alloc(self->fd, self->len);
+			if (buf[n] < 0 && n && errno == ENOMEM)
+				break;
+			ASSERT_LE(0, buf[n]);
+			p = get_map(_metadata, buf[n], self->len);
+			ASSERT_EQ(self->len, first_nonzero(p, self->len)) {
+				TH_LOG("round %d, buffer %d", round, n);
+			}
+			memset(p, 0xa5, self->len);
+			munmap(p, self->len);
+		}
+		for (i = 0; i < n; i++)
+			close(buf[i]);
+	}
+}
+
+TEST_F(heap, every_page_can_be_used)
+{
+	size_t last = self->len - self->page;
+	unsigned char *p;
+	int buf;
+
+	buf = heap_alloc(self->fd, self->len);
+	p = get_map(_metadata, buf, self->len);
+	fill(p, self->len, 3);
+	ASSERT_EQ(self->len, first_wrong(p, self->len, 3));
+	/* and the last one is at its place in a map of its own */
+	p = mmap(NULL, self->page, PROT_READ, MAP_SHARED, buf, last);
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_EQ(pattern(last, 3), p[0]);
+}
+
+TEST_F(heap, no_map_goes_past_the_end)
+{
+	int buf;
+
+	buf = heap_alloc(self->fd, self->page);
+	ASSERT_LE(0, buf);
+	EXPECT_ERRNO(EINVAL, mmap(NULL, 2 * self->page, PROT_READ, MAP_SHARED, buf, 0));
+	EXPECT_ERRNO(EINVAL, mmap(NULL, self->page, PROT_READ, MAP_SHARED, buf, self->page));
+}
+
+TEST_F(heap, two_maps_show_the_same_memory)
+{
+	unsigned char *a, *b;
+	int buf;
+
+	buf = heap_alloc(self->fd, self->len);
+	a = get_map(_metadata, buf, self->len);
+	b = get_map(_metadata, buf, self->len);
+	fill(a, self->len, 9);
+	ASSERT_EQ(self->len, first_wrong(b, self->len, 9));
+	b[77] = 0xee;
+	ASSERT_EQ(0xee, a[77]);
+}
+
+TEST_F(heap, cpu_access_can_be_bracketed)
+{
+	static const __u64 access[] = { DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE, DMA_BUF_SYNC_RW };
+	unsigned int i;
+	int buf;
+
+	buf = heap_alloc(self->fd, self->len);
+	get_map(_metadata, buf, self->len);
+	for (i = 0; i < ARRAY_SIZE(access); i++) {
+		EXPECT_EQ(0, buffer_sync(buf, DMA_BUF_SYNC_START | access[i]));
+		EXPECT_EQ(0, buffer_sync(buf, DMA_BUF_SYNC_END | access[i]));
+	}
+	EXPECT_ERRNO(EINVAL, buffer_sync(buf, DMA_BUF_SYNC_START));
+	EXPECT_ERRNO(EINVAL, buffer_sync(buf, 1ULL << 40));
+}
+
+TEST_F(heap, read_only_stays_read_only)
+{
+	unsigned char *p;
+	int buf;
+
+	buf = heap_alloc_flags(self->fd, self->page, O_RDONLY | O_CLOEXEC, 0);
+	ASSERT_LE(0, buf);
+	EXPECT_EQ(O_RDONLY, fcntl(buf, F_GETFL) & O_ACCMODE);
+	p = mmap(NULL, self->page, PROT_READ, MAP_SHARED, buf, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	EXPECT_EQ(0, p[0]);
+	EXPECT_ERRNO(EACCES, buffer_map(buf, self->page));
+	EXPECT_ERRNO(EACCES, mprotect(p, self->page, PROT_READ | PROT_WRITE));
+}
+
+TEST_F(heap, close_on_exec_as_asked)
+{
+	int with, without;
+
+	with = heap_alloc_flags(self->fd, self->page, O_RDWR | O_CLOEXEC, 0);
+	ASSERT_LE(0, with);
+	EXPECT_EQ(FD_CLOEXEC, fcntl(with, F_GETFD));
+	close(with);
+	without = heap_alloc_flags(self->fd, self->page, O_RDWR, 0);
+	ASSERT_LE(0, without);
+	EXPECT_EQ(0, fcntl(without, F_GETFD));
+}
+
+TEST_F(heap, refuses_bad_fd_flags)
+{
+	static const __u32 flags[] = {
+		O_NONBLOCK, O_APPEND, O_DIRECT, 1U << 31, ~(O_CLOEXEC | O_ACCMODE)
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(flags); i++)
+		EXPECT_ERRNO(EINVAL, heap_alloc_flags(self->fd, self->page, O_RDWR | flags[i], 0));
+}
+
+TEST_F(heap, refuses_bad_heap_flags)
+{
+	EXPECT_ERRNO(EINVAL, heap_alloc_flags(self->fd, self->page, O_RDWR, 1));
+	EXPECT_ERRNO(EINVAL, heap_alloc_flags(self->fd, self->page, O_RDWR, 1ULL << 63));
+}
+
+TEST_F(heap, refuses_an_fd)
+{
+	struct dma_heap_allocation_data data = {
+		.len = self->page,
+		.fd = 1,
+		.fd_flags = O_RDWR,
+	};
+
+	EXPECT_ERRNO(EINVAL, ioctl(self->fd, DMA_HEAP_IOCTL_ALLOC, &data));
+}
+
+TEST_F(heap, refuses_a_bad_length)
+{
+	EXPECT_ERRNO(EINVAL, heap_alloc(self->fd, 0));
+	EXPECT_ERRNO(EINVAL, heap_alloc(self->fd, ~0ULL));
+}
+
+TEST_F(heap, refuses_an_unknown_ioctl)
+{
+	struct dma_heap_allocation_data data = { .len = self->page, .fd_flags = O_RDWR };
+
+	EXPECT_EQ(-1, ioctl(self->fd, _IOWR(DMA_HEAP_IOC_MAGIC, 1,
+					    struct dma_heap_allocation_data), &data));
+	EXPECT_TRUE(errno == ENOTTY || errno == EINVAL);
+}
+
+TEST_F(heap, refuses_a_bad_pointer)
+{
+	EXPECT_ERRNO(EFAULT, ioctl(self->fd, DMA_HEAP_IOCTL_ALLOC, (void *)8));
+}
+
+/* More than any machine has, and all that this one has: the caller is told, and nobody killed */
+TEST_F(heap, refuses_more_than_there_is)
+{
+	long long total = mem_bytes("MemTotal"), killed = oom_kills();
+	const __u64 lens[] = { 1ULL << 50, 1ULL << 40, total + self->page, total };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(lens); i++) {
+		EXPECT_ERRNO(ENOMEM, heap_alloc(self->fd, lens[i]));
+		EXPECT_EQ(killed, oom_kills());
+	}
+}
+
+TEST_F(heap, an_importer_takes_a_buffer_and_drops_it)
+{
+	unsigned char *p;
+	int importer, buf;
+
+	if (self->buffers < 0)
+		SKIP(return, "no " BUFINFO);
+	importer = open_test_module();
+	if (importer < 0)
+		SKIP(return, "no module " DMA_HEAP_TEST);
+	buf = heap_alloc(self->fd, self->len);
+	p = get_map(_metadata, buf, self->len);
+	p[self->len / 2] = 0x5a;
+	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_IMPORT, &buf));
+	EXPECT_EQ(0x5a, p[self->len / 2]);
+	munmap(p, self->len);
+	close(buf);
+	EXPECT_EQ(self->buffers + 1, buffers_of(self->name));
+	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_DROP));
+	EXPECT_EQ(self->buffers, buffers_of(self->name));
+}
+
+TEST_F(heap, a_buffer_outlives_the_fds)
+{
+	unsigned char *p;
+	int buf;
+
+	/* the heap's fd is closed there, and the map outlives the buffer's */
+	buf = get_buffer(_metadata, self->name, self->len);
+	p = get_map(_metadata, buf, self->len);
+	ASSERT_EQ(0, close(buf));
+	fill(p, self->len, 5);
+	ASSERT_EQ(self->len, first_wrong(p, self->len, 5));
+}
+
+TEST_F(heap, close_frees_the_buffer)
+{
+	int buf;
+
+	if (self->buffers < 0)
+		SKIP(return, "no " BUFINFO);
+	buf = heap_alloc(self->fd, self->len);
+	ASSERT_LE(0, buf);
+	EXPECT_EQ(self->buffers + 1, buffers_of(self->name));
+	close(buf);
+	EXPECT_EQ(self->buffers, buffers_of(self->name));
+}
+
+/* The argument can be read but not written: allocating works, the answer cannot be copied out */
+static void fault_rounds(struct __test_metadata *_metadata, int heap, long page)
+{
+	struct dma_heap_allocation_data *data;
+	int i;
+
+	data = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, data);
+	data->len = page;
+	data->fd_flags = O_RDWR | O_CLOEXEC;
+	ASSERT_EQ(0, mprotect(data, page, PROT_READ));
+	for (i = 0; i < FAULT_ROUNDS; i++)
+		EXPECT_ERRNO(EFAULT, ioctl(heap, DMA_HEAP_IOCTL_ALLOC, data));
+	/* the same words where they can be written: they were good */
+	ASSERT_EQ(0, mprotect(data, page, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(0, ioctl(heap, DMA_HEAP_IOCTL_ALLOC, data));
+	close(data->fd);
+}
+
+TEST_F(heap, a_failed_copy_leaks_no_fd)
+{
+	int fds = open_fds();
+
+	fault_rounds(_metadata, self->fd, self->page);
+	EXPECT_EQ(fds, open_fds());
+}
+
+TEST_F(heap, a_failed_copy_leaks_no_buffer)
+{
+	if (self->buffers < 0)
+		SKIP(return, "no " BUFINFO);
+	fault_rounds(_metadata, self->fd, self->page);
+	EXPECT_EQ(self->buffers, buffers_of(self->name));
+}
+
+TEST(the_heaps_are_those_expected)
+{
+	char text[8192], *name, *next = text;
+	struct names want = { 0 };
+
+	if (!getenv("HEAPS"))
+		SKIP(return, "HEAPS does not say which they are");
+	snprintf(text, sizeof(text), "%s", getenv("HEAPS"));
+	while ((name = strsep(&next, " ")))
+		names_add(&want, name);
+	names_sort(&want);
+	assert_heaps(_metadata, &want);
+}
+
+int main(int argc, char **argv)
+{
+	find_heaps();
+	FOR_EACH_HEAP(heap);
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Heaps that are modules come when these are loaded, go when they are unloaded, and stay
+ * as long as somebody uses them, and no longer
+ */
+#include <sys/klog.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include "heaps.h"
+
+FIXTURE(module) {
+	const char *name;
+	const struct names *heaps;
+	const struct heap_module *m;
+};
+
+FIXTURE_VARIANT(module) {
+	struct heap_module m;
+};
+
+FIXTURE_SETUP(module)
+{
+	self->m = &variant->m;
+	self->name = variant->m.name;
+	self->heaps = &variant->m.heaps;
+	load_all(_metadata);
+	ASSERT_EQ(0, module_refs(self->name));
+}
+
+FIXTURE_TEARDOWN(module)
+{
+}
+
+TEST_F(module, brings_its_heaps)
+{
+	unload_all(_metadata);
+	ASSERT_EQ(0, run_modprobe(self->name));
+	if (!builtin_heaps.n)
+		assert_heaps(_metadata, self->heaps);
+	EXPECT_EQ(!strcmp(self->name, "system_heap"), names_have(self->heaps, "system"));
+	if (!strcmp(self->name, "system_heap"))
+		EXPECT_EQ(1, self->heaps->n);
+}
+
+TEST_F(module, loading_again_changes_nothing)
+{
+	ASSERT_EQ(0, run_modprobe(self->name));
+	assert_heaps(_metadata, &heaps);
+	EXPECT_EQ(0, module_refs(self->name));
+}
+
+/* A missing export, or an import that a module does not declare, leaves a line in the log */
+TEST_F(module, symbols_and_namespaces_resolve)
+{
+	static const char *const complaints[] = {
+		"Unknown symbol", "disagrees about version", "from namespace", "does not import it"
+	};
+	static char log[1 << 20];
+	char *line, *next = log;
+	unsigned int i;
+	int n;
+
+	n = klogctl(3, log, sizeof(log) - 1);
+	ASSERT_LT(0, n);
+	while ((line = strsep(&next, "\n"))) {
+		for (i = 0; i < ARRAY_SIZE(complaints); i++) {
+			EXPECT_FALSE(strstr(line, self->name) && strstr(line, complaints[i])) {
+				TH_LOG("%s", line);
+			}
+		}
+	}
+}
+
+/* Meanwhile the other heaps, and a buffer of them, do as before */
+TEST_F(module, unloads_and_loads_again)
+{
+	size_t page = page_size();
+	const char *other = NULL;
+	unsigned char *p = NULL;
+	int i, round, buf;
+
+	for (i = 0; i < heaps.n; i++)
+		if (!names_have(self->heaps, heaps.name[i]))
+			other = heaps.name[i];
+	if (other) {
+		buf = get_buffer(_metadata, other, page);
+		p = get_map(_metadata, buf, page);
+		fill(p, page, 6);
+	}
+	for (round = 0; round < 5; round++) {
+		unload_one(_metadata, self->m);
+		if (other) {
+			ASSERT_EQ(page, first_wrong(p, page, 6));
+			use_heap(_metadata, other, page);
+		}
+		load_all(_metadata);
+		for (i = 0; i < self->heaps->n; i++)
+			use_heap(_metadata, self->heaps->name[i], page);
+	}
+}
+
+/*
+ * Who holds a module. With take(), it cannot be unloaded and works as before; with drop(),
+ * it can be. A kernel may not have what take() needs: then it is false.
+ */
+static struct {
+	int fd, sock[2];
+	unsigned char *map;
+	pid_t child;
+} held;
+
+typedef bool (*take_fn)(struct __test_metadata *_metadata, const char *heap);
+typedef void (*drop_fn)(struct __test_metadata *_metadata);
+
+static bool take_heap(struct __test_metadata *_metadata, const char *heap)
+{
+	held.fd = heap_open(heap);
+	ASSERT_LE(0, held.fd);
+	return true;
+}
+
+static bool take_buffer(struct __test_metadata *_metadata, const char *heap)
+{
+	held.fd = get_buffer(_metadata, heap, page_size());	/* the heap is closed there */
+	return true;
+}
+
+static void close_held(struct __test_metadata *_metadata)
+{
+	ASSERT_EQ(0, close(held.fd));
+}
+
+static bool take_map(struct __test_metadata *_metadata, const char *heap)
+{
+	take_buffer(_metadata, heap);
+	held.map = get_map(_metadata, held.fd, page_size());
+	close_held(_metadata);
+	fill(held.map, page_size(), 4);
+	return true;
+}
+
+static void drop_map(struct __test_metadata *_metadata)
+{
+	ASSERT_EQ(page_size(), first_wrong(held.map, page_size(), 4));
+	ASSERT_EQ(0, munmap(held.map, page_size()));
+}
+
+static bool take_import(struct __test_metadata *_metadata, const char *heap)
+{
+	int importer = open_test_module();
+
+	if (importer < 0)
+		return false;
+	take_buffer(_metadata, heap);
+	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_IMPORT, &held.fd));
+	close_held(_metadata);
+	held.fd = importer;
+	return true;
+}
+
+static void drop_import(struct __test_metadata *_metadata)
+{
+	ASSERT_EQ(0, ioctl(held.fd, DMA_HEAP_TEST_DROP));
+	close_held(_metadata);
+}
+
+static bool take_message(struct __test_metadata *_metadata, const char *heap)
+{
+	char byte = 'x', control[CMSG_SPACE(sizeof(int))] = "";
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, held.sock))
+		return false;
+	take_buffer(_metadata, heap);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &held.fd, sizeof(int));
+	ASSERT_EQ(1, sendmsg(held.sock[0], &msg, 0));
+	close_held(_metadata);
+	close(held.sock[0]);
+	return true;
+}
+
+/* Nobody ever receives it */
+static void drop_message(struct __test_metadata *_metadata)
+{
+	ASSERT_EQ(0, close(held.sock[1]));
+}
+
+static bool take_copy(struct __test_metadata *_metadata, const char *heap)
+{
+	char byte;
+	int to[2];
+
+	take_buffer(_metadata, heap);
+	ASSERT_EQ(0, pipe2(to, O_CLOEXEC));
+	held.child = fork();
+	ASSERT_LE(0, held.child);
+	if (!held.child) {
+		close(to[1]);
+		_exit(read(to[0], &byte, 1));	/* 0, when the parent closes its end */
+	}
+	close(to[0]);
+	held.sock[0] = to[1];
+	close_held(_metadata);
+	return true;
+}
+
+static void drop_copy(struct __test_metadata *_metadata)
+{
+	int status = -1;
+
+	close(held.sock[0]);
+	ASSERT_EQ(held.child, waitpid(held.child, &status, 0));
+	ASSERT_EQ(0, status);
+}
+
+static bool take_driver(struct __test_metadata *_metadata, const char *heap)
+{
+	return load_sample(_metadata, heap, page_size());
+}
+
+/* False if the kernel does not have what it takes */
+static bool held_by(struct __test_metadata *_metadata, const struct heap_module *m, int refs,
+		    take_fn take, drop_fn drop)
+{
+	const char *heap;
+	int i, buffers;
+
+	for (i = 0; i < m->heaps.n; i++) {
+		heap = m->heaps.name[i];
+		buffers = buffers_of(heap);
+		ASSERT_EQ(0, module_refs(m->name));
+		if (!take(_metadata, heap)) {
+			ASSERT_EQ(0, i);
+			return false;
+		}
+		/* if not, unloading it would pull the code away */
+		ASSERT_EQ(refs, module_refs(m->name)) {
+			TH_LOG("%s", heap);
+		}
+		/* more than once: being refused must change nothing */
+		EXPECT_ERRNO(EWOULDBLOCK, module_unload(m->name));
+		EXPECT_ERRNO(EWOULDBLOCK, module_unload(m->name));
+		EXPECT_EQ(refs, module_refs(m->name));
+		assert_heaps(_metadata, &heaps);
+		use_heap(_metadata, heap, page_size());
+		drop(_metadata);
+		EXPECT_EQ(buffers, buffers_of(heap));
+		ASSERT_EQ(0, module_refs(m->name)) {
+			TH_LOG("%s", heap);
+		}
+		unload_one(_metadata, m);
+		load_all(_metadata);
+		use_heap(_metadata, heap, page_size());
+	}
+	return true;
+}
+
+TEST_F(module, an_open_heap_holds_it)
+{
+	held_by(_metadata, self->m, 1, take_heap, close_held);
+}
+
+TEST_F(module, a_buffer_holds_it)
+{
+	held_by(_metadata, self->m, 1, take_buffer, close_held);
+}
+
+TEST_F(module, a_mapping_holds_it)
+{
+	held_by(_metadata, self->m, 1, take_map, drop_map);
+}
+
+TEST_F(module, an_importer_holds_it)
+{
+	if (!held_by(_metadata, self->m, 1, take_import, drop_import))
+		SKIP(return, "no module " DMA_HEAP_TEST);
+}
+
+TEST_F(module, a_message_in_a_socket_holds_it)
+{
+	if (!held_by(_metadata, self->m, 1, take_message, drop_message))
+		SKIP(return, "no AF_UNIX sockets");
+}
+
+TEST_F(module, a_copy_in_another_process_holds_it)
+{
+	held_by(_metadata, self->m, 1, take_copy, drop_copy);
+}
+
+/* It has found the heap, and has a buffer */
+TEST_F(module, a_driver_holds_it)
+{
+	if (!held_by(_metadata, self->m, 2, take_driver, unload_sample))
+		SKIP(return, "no module " SAMPLE);
+}
+
+TEST(no_heap_without_a_module)
+{
+	if (builtin_heaps.n)
+		SKIP(return, "%s and others are built in, or in use", builtin_heaps.name[0]);
+	unload_all(_metadata);
+	EXPECT_EQ(-1, access(DEVPATH, F_OK));
+	load_all(_metadata);
+}
+
+int main(int argc, char **argv)
+{
+	find_heaps();
+	if (!nr_modules)
+		ksft_exit_skip("no heap of this kernel is in a module that can go\n");
+	FOR_EACH_MODULE(module);
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Rounds of loading the modules of the DMA-BUF heaps, using them, and unloading them change
+ * nothing. ROUNDS in the environment says how many (150).
+ */
+#include <sys/sysmacros.h>
+
+#include "heaps.h"
+
+#define WARM_UP		20	/* rounds before the first measurement */
+#define MINORS		128	/* NUM_HEAP_MINORS in dma-heap.c */
+
+/*
+ * How much less memory there may be after rounds, in bytes: a fixed amount, for what has
+ * nothing to do with them, and a part that grows. A heap leaked in each is 1 KiB and more,
+ * a module three pages and more. (Not on a kernel with KASAN, which keeps what is freed.)
+ */
+#define SLAB_FIXED	(32LL * 1024)
+#define SLAB_ROUND	64LL
+#define FREE_FIXED	(256LL * 1024)
+#define FREE_ROUND	256LL
+
+struct memory {
+	long long available, slab, vmalloc;
+};
+
+FIXTURE(reload) {
+	int rounds;
+	int minor;		/* the highest seen */
+};
+
+FIXTURE_SETUP(reload)
+{
+	self->rounds = env_number("ROUNDS", 150);
+	load_all(_metadata);
+}
+
+FIXTURE_TEARDOWN(reload)
+{
+	int i;
+
+	for (i = 0; i < nr_modules; i++)
+		EXPECT_EQ(0, run_modprobe(modules[i].name));
+}
+
+static void unload(struct __test_metadata *_metadata, bool forward)
+{
+	int i;
+
+	for (i = 0; i < nr_modules; i++)
+		EXPECT_EQ(0, module_unload(modules[forward ? i : nr_modules - 1 - i].name));
+	assert_heaps(_metadata, &builtin_heaps);
+}
+
+static void load(struct __test_metadata *_metadata, bool forward)
+{
+	int i;
+
+	for (i = 0; i < nr_modules; i++)
+		EXPECT_EQ(0, module_load(&modules[forward ? i : nr_modules - 1 - i]));
+	assert_heaps(_metadata, &heaps);
+}
+
+/* Memory when all is dropped that can be, and freed that is freed late; false: it never settles */
+static bool measure(struct memory *m)
+{
+	struct memory now;
+	int i;
+
+	for (i = 0; i < 40; i++) {
+		sync();
+		write_text("/proc/sys/vm/drop_caches", "3");
+		now.available = mem_bytes("MemAvailable");
+		now.slab = mem_bytes("Slab");
+		now.vmalloc = mem_bytes("VmallocUsed");
+		if (i > 3 && now.available <= m->available + (long long)(16 * KIB) &&
+		    now.slab >= m->slab - (long long)(16 * KIB)) {
+			*m = now;
+			return true;
+		}
+		*m = now;
+		usleep(250 * 1000);
+	}
+	return false;
+}
+
+static bool differs(const struct memory *a, const struct memory *b, int rounds)
+{
+	return b->slab - a->slab > SLAB_FIXED + SLAB_ROUND * rounds ||
+	       a->available - b->available > FREE_FIXED + FREE_ROUND * rounds ||
+	       b->vmalloc - a->vmalloc > SLAB_FIXED;
+}
+
+/* Whether nobody else takes memory, or gives it back, all the time */
+static bool quiet(struct memory *m)
+{
+	struct memory before;
+
+	return measure(&before) && measure(m) && !differs(&before, m, 0) &&
+	       !differs(m, &before, 0);
+}
+
+static void use(struct __test_metadata *_metadata, const char *name, int *highest)
+{
+	size_t page = page_size();
+	int heap, buf;
+	unsigned char *p;
+	struct stat st;
+
+	heap = heap_open(name);
+	ASSERT_LE(0, heap);
+	ASSERT_EQ(0, fstat(heap, &st));
+	if ((int)minor(st.st_rdev) > *highest)
+		*highest = minor(st.st_rdev);
+	buf = heap_alloc(heap, page);
+	ASSERT_LE(0, buf);
+	p = get_map(_metadata, buf, page);
+	ASSERT_EQ(0, p[0]);
+	ASSERT_EQ(0, p[page - 1]);
+	memset(p, 0xa5, page);
+	munmap(p, page);
+	close(buf);
+	close(heap);
+}
+
+/* The modules come and go in either order, so that the minors are not always the same */
+static void rounds(struct __test_metadata *_metadata, int from, int n, int *minor)
+{
+	int i, h;
+
+	for (i = from; i < from + n; i++) {
+		load(_metadata, i % 2);
+		for (h = 0; h < heaps.n; h++)
+			use(_metadata, heaps.name[h], minor);
+		unload(_metadata, i / 2 % 2);
+	}
+}
+
+/* What each half of the rounds cost: what leaks in each of them does so in both */
+static void costs_nothing(struct __test_metadata *_metadata, const struct memory *a,
+			  const struct memory *b, int n)
+{
+	ksft_print_msg("%d rounds: Slab %+lld, MemAvailable %+lld, VmallocUsed %+lld bytes\n", n,
+		       b->slab - a->slab, b->available - a->available, b->vmalloc - a->vmalloc);
+	EXPECT_LE(b->slab - a->slab, SLAB_FIXED + SLAB_ROUND * n);
+	EXPECT_LE(a->available - b->available, FREE_FIXED + FREE_ROUND * n);
+	EXPECT_LE(b->vmalloc - a->vmalloc, SLAB_FIXED);
+}
+
+TEST_F_TIMEOUT(reload, rounds_change_nothing, 6 * 3600)
+{
+	char before[65536], after[65536];
+	struct memory start, middle, end;
+	int half = self->rounds / 2;
+	bool measured;
+
+	ASSERT_LT(MINORS, WARM_UP + 2 * half) {
+		TH_LOG("too few rounds to see whether minor numbers are used again");
+	}
+	unload(_metadata, true);
+	ASSERT_EQ(0, read_text("/proc/modules", before, sizeof(before)));
+
+	rounds(_metadata, 0, WARM_UP, &self->minor);
+	measured = quiet(&start);
+	rounds(_metadata, WARM_UP, half, &self->minor);
+	measured = measured && measure(&middle);
+	rounds(_metadata, WARM_UP + half, half, &self->minor);
+	measured = measured && measure(&end);
+
+	ASSERT_EQ(0, read_text("/proc/modules", after, sizeof(after)));
+	ASSERT_STREQ(before, after);
+	/* the numbers are used again */
+	ASSERT_GT(heaps.n, self->minor);
+	if (!measured)
+		SKIP(return, "all as before, but memory is never quiet, and was not compared");
+	costs_nothing(_metadata, &start, &middle, half);
+	costs_nothing(_metadata, &middle, &end, half);
+}
+
+int main(int argc, char **argv)
+{
+	find_heaps();
+	if (!nr_modules)
+		ksft_exit_skip("no heap of this kernel is in a module that can go\n");
+	return test_harness_run(argc, argv);
+}

@@ -67,20 +67,28 @@ def machine(scenario, kernel):
 
 class Expect:
     """A scenario's 'expect': names of tests that must pass, and lines that begin with '@':
-    @each A B C         from here on, a line that begins with '%' stands for one with each of these instead
+    @each A B C         from here on, a line with '%' stands for one with each of these instead of it
+    @include FILE       what FILE says, a path from here
     @skip NAME          TAB and reason: a test that may be skipped
     @warning REGEX      TAB and reason: the kernel complains of this, and the test wants it to"""
 
     def __init__(self, path, kernel):
         self.names, self.skips, self.warnings = [], {}, []
-        each = []
-        for line in lines_for(path, kernel) if os.path.exists(path) else []:
+        self.each = []
+        if os.path.exists(path):
+            self.read(path, kernel)
+
+    def read(self, path, kernel):
+        for line in lines_for(path, kernel):
             word, _, rest = line.partition(' ')
-            if word[0] == '%' and not each:
-                die(f"{rel(path)}: '%' without @each: {line}")
             if word == '@each':
-                each = rest.split()
+                self.each = rest.split()
                 continue
+            if word == '@include':
+                self.read(os.path.join(os.path.dirname(path), rest), kernel)
+                continue
+            if '%' in line and not self.each:
+                die(f"{rel(path)}: '%' without @each: {line}")
             if word in ('@skip', '@warning'):
                 what, _, reason = rest.partition('\t')
                 if not reason.strip():
@@ -90,7 +98,7 @@ class Expect:
                 else:
                     self.warnings.append(re.compile(what))
                 continue
-            self.names += [e + line[1:] for e in each] if line[0] == '%' else [line]
+            self.names += [line.replace('%', e) for e in self.each] if '%' in line else [line]
 
 
 def complaints(console, announced=()):

@@ -6,14 +6,11 @@
 #ifndef DMABUF_HEAPS_AREAS_H
 #define DMABUF_HEAPS_AREAS_H
 
-#include <endian.h>
-
 #include "heaps.h"
+#include "regions.h"
 
 /* CmaFree moves a little, as other pages move in and out */
 #define CMA_SLACK	(2 * MIB)
-
-#define REGIONS		"/proc/device-tree/reserved-memory"
 
 /*
  * Of each heap in "heaps", or 0 for the system heap: the largest buffer that it gave at the
@@ -38,36 +35,15 @@ static inline bool is_system(int i)
 /* A region that is not for CMA */
 static inline bool is_coherent(int i)
 {
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), REGIONS "/%s", heaps.name[i]);
-	if (access(path, F_OK))
-		return false;
-	strcat(path, "/reusable");
-	return access(path, F_OK);
+	return region_has(heaps.name[i], "name") && !region_has(heaps.name[i], "reusable");
 }
 
 /* The full pages of the region, as the device tree says; 0 if the kernel placed it */
 static inline size_t region_size(int i)
 {
-	__be64 reg[2];
-	char path[PATH_MAX];
-	__u64 start, end;
-	ssize_t n;
-	int fd;
+	__u64 base, size;
 
-	snprintf(path, sizeof(path), REGIONS "/%s/reg", heaps.name[i]);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, reg, sizeof(reg));
-	close(fd);
-	if (n != sizeof(reg))
-		return 0;
-	start = be64toh(reg[0]);
-	end = (start + be64toh(reg[1])) & -page_size();
-	start = (start + page_size() - 1) & -page_size();
-	return end - start;
+	return region_reg(heaps.name[i], &base, &size) ? full_pages(&base, size) : 0;
 }
 
 static inline size_t measure_largest(int i, size_t limit)

@@ -624,19 +624,24 @@ do {										\
 
 /* In the kernel: test_modules/dma_heap_test.c, and the driver in samples/dma-buf */
 
-/* The device of the test module, which is loaded if need be; or -1 */
-static inline int open_test_module(void)
+/* The device of a module in test_modules, which is loaded if need be; or -1 */
+static inline int open_device_of(const char *module)
 {
-	char exe[PATH_MAX] = "", path[PATH_MAX + 64];
+	char exe[PATH_MAX] = "", dev[64], path[PATH_MAX + 64];
 
-	if (access("/dev/" DMA_HEAP_TEST, F_OK) &&
-	    readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0) {
+	snprintf(dev, sizeof(dev), "/dev/%s", module);
+	if (access(dev, F_OK) && readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0) {
 		*strrchr(exe, '/') = '\0';
-		snprintf(path, sizeof(path), "%s/test_modules/" DMA_HEAP_TEST ".ko", exe);
-		if (load_file(path, "") && run_modprobe(DMA_HEAP_TEST))
+		snprintf(path, sizeof(path), "%s/test_modules/%s.ko", exe, module);
+		if (load_file(path, "") && run_modprobe(module))
 			return -1;
 	}
-	return open("/dev/" DMA_HEAP_TEST, O_RDWR | O_CLOEXEC);
+	return open(dev, O_RDWR | O_CLOEXEC);
+}
+
+static inline int open_test_module(void)
+{
+	return open_device_of(DMA_HEAP_TEST);
 }
 
 /*

@@ -94,7 +94,7 @@ class Expect:
                 if not reason.strip():
                     die(f'{rel(path)}: a TAB and the reason are missing: {line}')
                 if word == '@skip':
-                    self.skips[what] = reason
+                    self.skips.update({what.replace('%', e): reason for e in self.each or ['%']})
                 else:
                     self.warnings.append(re.compile(what))
                 continue

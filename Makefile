@@ -24,13 +24,13 @@ help:	## this list
 demo: deps	## build the kernel with the series, boot it in QEMU, allocate from every heap
 	@$P/demo $(ARCH)
 
-check: deps	## run all the tests (about an hour the first time)
+check: deps	## run the tests (about an hour the first time)
 	@$P/check '$(value ONLY)'
 
 deep: deps	## the tests that take too long for check: 10,000 unloads in a race, and more
 	@$P/check --deep '$(value ONLY)'
 
-lint: deps	## the checks that need no kernel build
+lint: deps	## the repository's own form: programs, words, exported files, tests of the harness
 	@$P/check 'checks/(lint|harness)$$'
 
 deps:	## install the Debian packages that the verbs need

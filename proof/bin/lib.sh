@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# Sourced by the shell programs of proof/: where things are, how to speak, how to run a long step.
+# Sourced by the shell programs of proof/: where things are, how to report, how to run a long step.
 # shellcheck shell=bash disable=SC2034	# what it sets is for those that source it
 set -euo pipefail
 export LC_ALL=C
@@ -14,7 +14,7 @@ SERIES=$ROOT/series/$BASE
 [ -r "$SERIES/base" ] || { echo "error: no such base: series/$BASE/base" >&2; exit 1; }
 # shellcheck source=series/6.12/base
 . "$SERIES/base"
-# Three checkouts of the kernel: base without the series, series with it, tree to edit it in. What is built
+# Checkouts of the kernel: base without the series, series with it, tree to edit it in (checks/patches has its own). What is built
 # of one stands in out/NAME beside it, so that the compiler sees the source as ../../linux each time,
 # and ccache finds what it has compiled in another one.
 BUILD=$ROOT/build/$BASE
@@ -106,7 +106,7 @@ cross_prefix() { # of the compiler for ARCH
 	*) die "unknown architecture '$a': arm64 and x86_64 are known" ;;
 	esac
 }
-# use_kernel NAME: what proof/kernels/NAME says, in arch, fragments, unpatched, options; and where it is
+# use_kernel NAME: what proof/kernels/NAME says, in arch, fragments, unpatched, options (memory and timeout are for boot); and where it is
 use_kernel() {
 	[ -r "$ROOT/proof/kernels/$1" ] && [[ $1 != *.config ]] ||
 		die "no such kernel: '$1'; there are: $(cd "$ROOT/proof/kernels" && find . -type f ! -name "*.config" -printf "%f " | xargs)"

@@ -4,7 +4,7 @@
  *
  *	bus-test DEVICE:REGION... --refused DEVICE:REGION...
  *
- * DEVICE is a node compatible with "guest,importer": see guest/modules/importer.c. Its bus has
+ * DEVICE is a node compatible with "guest,importer": see modules/importer.c. Its bus has
  * dma-ranges, or has none. A buffer that is the whole region is mapped for it, and then each
  * page of the region is a buffer of its own: the addresses must be those that dma-ranges gives.
  * Behind --refused stand regions that the device does not have in one piece.

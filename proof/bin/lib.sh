@@ -14,7 +14,7 @@ SERIES=$ROOT/series/$BASE
 [ -r "$SERIES/base" ] || { echo "error: no such base: series/$BASE/base" >&2; exit 1; }
 # shellcheck source=series/6.12/base
 . "$SERIES/base"
-# Checkouts of the kernel: base without the series, series with it, tree to edit it in (checks/patches has its own). What is built
+# Checkouts of the kernel: base without the series, series with it, tree to edit it in (checks/deep/patches has its own). What is built
 # of one stands in out/NAME beside it, so that the compiler sees the source as ../../linux each time,
 # and ccache finds what it has compiled in another one.
 BUILD=$ROOT/build/$BASE

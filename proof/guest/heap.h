@@ -153,9 +153,4 @@ static inline int run_program2(const char *program, const char *arg, const char 
 	return WEXITSTATUS(status);
 }
 
-static inline int run_program(const char *program, const char *arg)
-{
-	return run_program2(program, arg, NULL);
-}
-
 #endif /* GUEST_HEAP_H */

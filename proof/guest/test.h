@@ -10,16 +10,12 @@
 #include <sys/utsname.h>
 #include <time.h>
 
-#include <drm/drm.h>
 #include <kselftest.h>
 
 #include "heap.h"
 #include "modules/importer.h"
 
 #define BUFINFO		"/sys/kernel/debug/dma_buf/bufinfo"
-#define SAMPLE		"dma_heap_sample"
-#define SAMPLE_DRIVER	"/sys/bus/platform/drivers/" SAMPLE
-#define SAMPLE_DEVICE	"/sys/bus/platform/devices/" SAMPLE
 
 static char *why;			/* shared with the test's process */
 static unsigned int test_seconds = 300;	/* the longest a test may take */
@@ -107,16 +103,6 @@ static inline bool read_file(const char *path, char *text, size_t size)
 	return true;
 }
 
-static inline bool write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return fail("cannot write '%s' to %s: %s", text, path, strerror(errno));
-	close(fd);
-	return true;
-}
-
 /* The number behind KEY in a file such as /proc/meminfo, or -1 */
 static inline long long number_in(const char *path, const char *key)
 {
@@ -170,39 +156,6 @@ static inline bool buffers_are(int want)
 	return fail("expected %d buffers in the system, saw %d", want, n);
 }
 
-static inline int open_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	if (!d)
-		return fail("cannot read /proc/self/fd: %s", strerror(errno)) - 1;
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
-
-/* How often the kernel log tells of the OOM killer, or -1 */
-static inline long long oom_kills(void)
-{
-	static char log[1 << 20];
-	int n = klogctl(3, log, sizeof(log) - 1);
-	long long kills = 0;
-	char *p = log;
-
-	if (n <= 0) {
-		fail("cannot read the kernel log: %s", strerror(errno));
-		return -1;
-	}
-	log[n] = '\0';
-	while ((p = strstr(p, "invoked oom-killer")) != NULL) {
-		kills++;
-		p++;
-	}
-	return kills;
-}
-
 static inline double seconds_now(void)
 {
 	struct timespec t;
@@ -212,30 +165,6 @@ static inline double seconds_now(void)
 }
 
 /* Heaps and buffers */
-
-static inline void join(char *text, size_t size, const struct names *list)
-{
-	int i;
-
-	text[0] = '\0';
-	for (i = 0; i < list->n; i++)
-		snprintf(text + strlen(text), size - strlen(text), "%s%s", i ? " " : "",
-			 list->name[i]);
-	if (!list->n)
-		snprintf(text, size, "none");
-}
-
-/* Exactly these heaps must be there. */
-static inline bool heaps_are(const struct names *want)
-{
-	char a[2048], b[2048];
-	struct names now;
-
-	heaps_now(&now);
-	join(a, sizeof(a), want);
-	join(b, sizeof(b), &now);
-	return strcmp(a, b) ? fail("expected the heaps: %s; saw: %s", a, b) : true;
-}
 
 static inline int get_heap(const char *name)
 {
@@ -271,89 +200,7 @@ static inline unsigned char *get_map(int buf, size_t len)
 	return p;
 }
 
-/*
- * A buffer in the hands of an importer: vgem's, or, in a kernel without DRM, that of the device
- * of guest/modules/importer.c. Closing fd is one way to drop it.
- */
-struct import {
-	int fd;
-	bool vgem;
-	__u32 handle;
-};
-
-static inline int open_vgem(void)
-{
-	drm_version_t version;
-	char path[32], driver[16];
-	int i, fd;
-
-	for (i = 0; i < 16; i++) {
-		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		memset(driver, 0, sizeof(driver));
-		version = (drm_version_t){ .name = driver, .name_len = sizeof(driver) - 1 };
-		if (!ioctl(fd, DRM_IOCTL_VERSION, &version) && !strcmp(driver, "vgem"))
-			return fd;
-		close(fd);
-	}
-	return -1;
-}
-
-static inline bool import_take(struct import *import, int buf)
-{
-	struct importer_attach attach = { .fd = buf };
-	struct drm_prime_handle prime = { .fd = buf };
-
-	*import = (struct import){ .vgem = !access("/sys/class/drm", F_OK) };
-	import->fd = import->vgem ? open_vgem() : open("/dev/importer0", O_RDWR | O_CLOEXEC);
-	if (import->fd < 0)
-		return fail(import->vgem ? "expected vgem among /dev/dri/card*, saw none" :
-			    "no DRM: expected /dev/importer0 (an edu device, and its module), saw none");
-	if (import->vgem ? ioctl(import->fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime) :
-			   ioctl(import->fd, IMPORTER_ATTACH, &attach))
-		return fail("expected the importer to take the buffer, saw %s", strerror(errno));
-	import->handle = prime.handle;
-	return true;
-}
-
-static inline bool import_drop(const struct import *import)
-{
-	struct drm_gem_close gem = { .handle = import->handle };
-	__u64 ns;
-
-	if (import->vgem ? ioctl(import->fd, DRM_IOCTL_GEM_CLOSE, &gem) :
-			   ioctl(import->fd, IMPORTER_DETACH, &ns))
-		return fail("expected the importer to drop the buffer, saw %s", strerror(errno));
-	return true;
-}
-
 /* Modules */
-
-enum { SYSTEM_HEAP, REGION_HEAP, HEAP_MODULES };
-
-static const char *heap_modules[HEAP_MODULES] = { "system_heap", "cma_heap" };
-
-static inline int module_of(const char *heap)
-{
-	return strcmp(heap, "system") ? REGION_HEAP : SYSTEM_HEAP;
-}
-
-static inline bool coherent_regions(void)
-{
-	return !strcmp(heap_modules[REGION_HEAP], "coherent_heap");
-}
-
-/* Takes --coherent away: the module whose heaps are regions then is coherent_heap. */
-static inline void region_option(int *argc, char **argv)
-{
-	if (*argc < 2 || strcmp(argv[1], "--coherent"))
-		return;
-	heap_modules[REGION_HEAP] = "coherent_heap";
-	memmove(&argv[1], &argv[2], (*argc - 1) * sizeof(*argv));
-	--*argc;
-}
 
 /* What the module coherent_heap is loaded with: all regions, where a program does not name its own */
 static char coherent_params[4096] = "regions=*";
@@ -457,48 +304,6 @@ static inline bool refs_are(const char *name, int want)
 	    strcmp(deps, "-") || strcmp(state, "Live"))
 		return fail("expected %s Live with a count of %d, saw: %s", name, want, line);
 	return true;
-}
-
-static inline bool module_gone(const char *name)
-{
-	char line[512], path[128];
-
-	if (!module_line(name, line, sizeof(line)))
-		return false;
-	if (line[0])
-		return fail("expected no %s in /proc/modules, saw: %s", name, line);
-	snprintf(path, sizeof(path), "/sys/module/%s", name);
-	return access(path, F_OK) ? true : fail("expected no %s, saw it", path);
-}
-
-/*
- * The driver's directory in sysfs goes with its last reference, which
- * DEBUG_KOBJECT_RELEASE drops seconds later: until then it cannot be loaded again.
- */
-static inline bool driver_gone(const char *path)
-{
-	int i;
-
-	for (i = 0; i < 200 && !access(path, F_OK); i++)
-		usleep(50 * 1000);
-	return access(path, F_OK) ? true :
-	       fail("expected no %s 10 s after unloading, saw it", path);
-}
-
-static inline bool sample_gone(void)
-{
-	if (!driver_gone(SAMPLE_DRIVER))
-		return false;
-	if (!access(SAMPLE_DEVICE, F_OK))
-		return fail("expected no " SAMPLE_DEVICE " after unloading, saw it");
-	return module_gone(SAMPLE);
-}
-
-static inline bool sample_unload(void)
-{
-	if (module_unload(SAMPLE))
-		return fail("expected to unload " SAMPLE ", saw %s", strerror(errno));
-	return sample_gone();
 }
 
 #endif /* GUEST_TEST_H */

@@ -8,8 +8,6 @@
  *
  * The environment says what the tests cannot know:
  *
- *	DECLARED	memory that no driver may have, of which some is declared for a device:
- *			a node of /reserved-memory that is no coherent region
  *	SECONDS		how long a driver and users of the heap run at once (default: 10)
  */
 #include <signal.h>
@@ -403,109 +401,6 @@ TEST_F_TIMEOUT(driver, and_users_of_the_heap_at_once, 600)
 	EXPECT_LE(100, arg.taken);
 	EXPECT_LE(10, arg.full);
 	EXPECT_EQ(buffers, buffers_of(self->heap.name));
-}
-
-/* Memory that a driver declares, which is no coherent region */
-struct declared {
-	int fd;			/* of the driver */
-	__u64 base, size;
-	__u64 declare, release;	/* the kernel's functions */
-};
-
-FIXTURE(declared) {
-	struct declared d;
-};
-
-static __u64 symbol(const char *name)
-{
-	char line[512], word[256], type;
-	unsigned long long saw, addr = 0;
-	FILE *f;
-
-	f = fopen("/proc/kallsyms", "re");
-	while (f && !addr && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%llx %c %255s", &saw, &type, word) == 3 && !strcmp(word, name))
-			addr = saw;
-	if (f)
-		fclose(f);
-	return addr;
-}
-
-FIXTURE_SETUP(declared)
-{
-	const char *name = getenv("DECLARED");
-	struct declared *d = &self->d;
-
-	if (!name)
-		SKIP(return, "no DECLARED= to write to");
-	ASSERT_TRUE(region_reg(name, &d->base, &d->size));
-	ASSERT_EQ(0, d->base % page_size());
-	ASSERT_LE(5 * page_size(), d->size);
-	d->declare = symbol("dma_declare_coherent_memory");
-	d->release = symbol("dma_release_coherent_memory");
-	if (!d->declare || !d->release)
-		SKIP(return, "no memory can be declared, or no addresses in /proc/kallsyms");
-	d->fd = open_pool_user();
-	if (d->fd < 0)
-		SKIP(return, "no module " DMA_POOL_USER);
-}
-
-FIXTURE_TEARDOWN(declared)
-{
-	close(self->d.fd);
-	unload_pool_user(_metadata);
-}
-
-/* So many bytes, so far into the memory: which pages of it are there? 0: none, -EINVAL */
-static void declare(struct __test_metadata *_metadata, const struct declared *d, __u64 offset,
-		    __u64 size, unsigned int first, unsigned int pages)
-{
-	struct dma_pool_user_declare arg = {
-		.declare = d->declare,
-		.release = d->release,
-		.phys = d->base + offset,
-		.size = size,
-	};
-
-	log_mark(_metadata);
-	ASSERT_EQ(0, ioctl(d->fd, DMA_POOL_USER_DECLARE, &arg)) {
-		TH_LOG("%s", strerror(errno));
-	}
-	if (!pages) {
-		EXPECT_EQ(-EINVAL, arg.ret);
-		expect_log(_metadata, 1, "dma_pool_declared", NULL);
-		return;
-	}
-	ASSERT_EQ(0, arg.ret);
-	ASSERT_EQ(pages, arg.pages) {
-		TH_LOG("%llu bytes at %llu", size, offset);
-	}
-	EXPECT_EQ(d->base + first * page_size(), arg.first);
-	EXPECT_EQ(d->base + (first + pages - 1) * page_size(), arg.last);
-}
-
-TEST_F(declared, memory_is_rounded_inward_to_full_pages)
-{
-	const struct declared *d = &self->d;
-	size_t page = page_size();
-
-	declare(_metadata, d, 0, 4 * page, 0, 4);
-	declare(_metadata, d, 0, 4 * page + 1000, 0, 4);
-	declare(_metadata, d, 1000, 4 * page, 1, 3);
-	declare(_metadata, d, page - 1, 2 * page + 2, 1, 2);
-	declare(_metadata, d, page, page, 1, 1);
-}
-
-TEST_F(declared, memory_without_a_full_page_is_refused)
-{
-	const struct declared *d = &self->d;
-	size_t page = page_size();
-
-	declare(_metadata, d, 0, 1, 0, 0);
-	declare(_metadata, d, 0, page - 1, 0, 0);
-	declare(_metadata, d, 1, 2 * page - 2, 0, 0);
-	/* the device is as good as before */
-	declare(_metadata, d, page, 2 * page, 1, 2);
 }
 
 int main(int argc, char **argv)

@@ -193,69 +193,6 @@ static int run_threads(struct dma_pool_user_threads *arg)
 	return ret;
 }
 
-/* Takes and frees all that there is, in pages. */
-static void count_pages(struct device *dev, struct dma_pool_user_declare *arg)
-{
-	struct slot *s = slots;
-
-	for (; s < slots + DMA_POOL_USER_SLOTS; s++) {
-		s->p = dma_alloc_coherent(dev, PAGE_SIZE, &s->addr, GFP_KERNEL | __GFP_NOWARN);
-		if (!s->p)
-			break;
-		memset(s->p, 0x5a, PAGE_SIZE);
-		arg->first = arg->pages ? min(arg->first, s->addr) : s->addr;
-		arg->last = arg->pages ? max(arg->last, s->addr) : s->addr;
-		arg->pages++;
-	}
-	while (s-- > slots) {
-		dma_free_coherent(dev, PAGE_SIZE, s->p, s->addr);
-		s->p = NULL;
-	}
-}
-
-/* So no other function is ever called */
-static bool is_function(u64 addr, const char *name)
-{
-	char symbol[64];
-	size_t len;
-
-	snprintf(symbol, sizeof(symbol), "%pS", (void *)(uintptr_t)addr);
-	len = str_has_prefix(symbol, name);
-	return len && str_has_prefix(symbol + len, "+0x0/");
-}
-
-static int declare(struct dma_pool_user_declare *arg)
-{
-	int (*declare_memory)(struct device *dev, phys_addr_t phys, dma_addr_t addr,
-			      size_t size);
-	void (*release_memory)(struct device *dev);
-	struct platform_device *pdev;
-	int ret;
-
-	if (slots[0].p)
-		return -EBUSY;
-	if (!is_function(arg->declare, "dma_declare_coherent_memory") ||
-	    !is_function(arg->release, "dma_release_coherent_memory"))
-		return -EINVAL;
-	declare_memory = (void *)(uintptr_t)arg->declare;
-	release_memory = (void *)(uintptr_t)arg->release;
-
-	pdev = platform_device_register_simple("dma_pool_declared", PLATFORM_DEVID_NONE, NULL, 0);
-	if (IS_ERR(pdev))
-		return PTR_ERR(pdev);
-	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
-	if (!ret) {
-		arg->pages = 0;
-		arg->ret = declare_memory(&pdev->dev, arg->phys, arg->phys, arg->size);
-		if (!arg->ret) {
-			count_pages(&pdev->dev, arg);
-			release_memory(&pdev->dev);
-		}
-	}
-	platform_device_unregister(pdev);
-	return ret;
-}
-
 /* One of two devices that get a region at the same time */
 struct first_user {
 	struct platform_device *pdev;
@@ -401,7 +338,6 @@ static long pool_user_ioctl(struct file *filep, unsigned int cmd, unsigned long 
 {
 	void __user *user = (void __user *)arg;
 	struct dma_pool_user_threads threads;
-	struct dma_pool_user_declare decl;
 	struct dma_pool_user_first first;
 	struct dma_pool_user_alloc alloc;
 	u32 slot;
@@ -409,13 +345,7 @@ static long pool_user_ioctl(struct file *filep, unsigned int cmd, unsigned long 
 
 	guard(mutex)(&lock);
 
-	switch (cmd) {
-	case DMA_POOL_USER_DECLARE:
-		if (copy_from_user(&decl, user, sizeof(decl)))
-			return -EFAULT;
-		ret = declare(&decl);
-		return ret ?: copy_to_user(user, &decl, sizeof(decl)) ? -EFAULT : 0;
-	case DMA_POOL_USER_FIRST:
+	if (cmd == DMA_POOL_USER_FIRST) {
 		if (copy_from_user(&first, user, sizeof(first)))
 			return -EFAULT;
 		ret = first_users(&first);

@@ -28,21 +28,6 @@ struct dma_pool_user_threads {
 	__u64 full;	/* out: requests that found no room */
 };
 
-/*
- * Memory declared for a device by its driver. The two functions are not exported: their
- * addresses are those in /proc/kallsyms.
- */
-struct dma_pool_user_declare {
-	__u64 declare;	/* dma_declare_coherent_memory() */
-	__u64 release;	/* dma_release_coherent_memory() */
-	__u64 phys;	/* the memory */
-	__u64 size;	/* bytes */
-	__s32 ret;	/* out: what declaring it returned; the rest if this is 0 */
-	__u32 pages;	/* out: so many buffers of a page were there */
-	__u64 first;	/* out: the lowest and the highest DMA address among them */
-	__u64 last;
-};
-
 /* Two devices that get a region at the same time, and at once take pages of it */
 struct dma_pool_user_first {
 	char region[256];	/* with a NUL at its end */
@@ -59,7 +44,6 @@ struct dma_pool_user_first {
 #define DMA_POOL_USER_CHECK	_IO('U', 2)
 #define DMA_POOL_USER_THREADS	_IOWR('U', 3, struct dma_pool_user_threads)
 /* Of other devices, which are there only meanwhile */
-#define DMA_POOL_USER_DECLARE	_IOWR('U', 4, struct dma_pool_user_declare)
-#define DMA_POOL_USER_FIRST	_IOWR('U', 5, struct dma_pool_user_first)
+#define DMA_POOL_USER_FIRST	_IOWR('U', 4, struct dma_pool_user_first)
 
 #endif /* DMA_POOL_USER_H */

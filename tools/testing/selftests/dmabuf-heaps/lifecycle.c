@@ -5,7 +5,6 @@
  */
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 
 #include "areas.h"
 
@@ -123,25 +122,6 @@ TEST_F(heap, shared_over_fork)
 	EXPECT_EQ(len, first_wrong(p, len, 7));
 	munmap(p, len);
 	close(buf);
-}
-
-static bool send_fd(int sock, int fd)
-{
-	char byte = 'x', control[CMSG_SPACE(sizeof(fd))] = "";
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	return sendmsg(sock, &msg, 0) == 1;
 }
 
 static int receive_fd(int sock)

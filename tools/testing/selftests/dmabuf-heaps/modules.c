@@ -5,7 +5,6 @@
  */
 #include <sys/klog.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 
 #include "heaps.h"
 
@@ -167,24 +166,10 @@ static void drop_import(struct __test_metadata *_metadata)
 
 static bool take_message(struct __test_metadata *_metadata, const char *heap)
 {
-	char byte = 'x', control[CMSG_SPACE(sizeof(int))] = "";
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, held.sock))
 		return false;
 	take_buffer(_metadata, heap);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &held.fd, sizeof(int));
-	ASSERT_EQ(1, sendmsg(held.sock[0], &msg, 0));
+	ASSERT_TRUE(send_fd(held.sock[0], held.fd));
 	close_held(_metadata);
 	close(held.sock[0]);
 	return true;

@@ -2,12 +2,12 @@
 /*
  * Buffers of heaps are imported by a device that does DMA, as TAP:
  *
- *	import-test [--iommu [--write-only]] [--out-of-reach] MODULE:HEAP...
+ *	import-test [--iommu [--write-only]] [--bounced] [--out-of-reach] MODULE:HEAP...
  *
  * Loads the modules of the heaps, and the importer, which has two of QEMU's "edu" devices: bytes
  * that a device writes must arrive where the CPU reads them, and the reverse, at odd offsets and
- * over the borders of pages. Behind --out-of-reach stand heaps whose memory the devices cannot
- * reach. --iommu says that the devices must be behind an IOMMU: then they cannot write what is
+ * over the borders of pages. Behind --bounced stand heaps whose memory the devices see a copy of,
+ * and behind --out-of-reach those whose memory they cannot reach. --iommu says that the devices must be behind an IOMMU: then they cannot write what is
  * mapped for them to read. --write-only: it knows memory that can only be written, too.
  */
 #include "region.h"
@@ -205,6 +205,48 @@ static bool may_not_read(const char *heap)
 	       (!memcmp(s.p + FROM, bytes, PART) || fail("expected a write"));
 }
 
+/* The device has it in this direction for as long as this takes, and the CPU says when it comes and goes */
+static bool by_turns(struct shared *s, bool device_may_write)
+{
+	unsigned char *bytes = malloc(PART);
+	__u64 access = device_may_write ? DMA_BUF_SYNC_RW : DMA_BUF_SYNC_WRITE;
+	unsigned int round;
+	size_t i;
+
+	for (round = 0; round < 3; round++) {
+		if (!sync_cpu(s->buf, DMA_BUF_SYNC_START | access))
+			return false;
+		fill(s->p, LEN, 10 + round);
+		if (!sync_cpu(s->buf, DMA_BUF_SYNC_END | access) ||
+		    !dma(s->device[0], IMPORTER_READ, bytes, 0, PART))
+			return false;
+		i = first_wrong(bytes, PART, 10 + round);
+		if (i < PART)
+			return fail("round %u: expected 0x%02x at byte %zu, the device saw 0x%02x",
+				    round, pattern(i, 10 + round), i, bytes[i]);
+		if (!device_may_write)
+			continue;
+		fill(bytes, PART, 20 + round);
+		if (!dma(s->device[0], IMPORTER_WRITE, bytes, FROM, PART) ||
+		    !sync_cpu(s->buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ))
+			return false;
+		i = first_wrong(s->p, FROM, 10 + round);
+		if (i < FROM || memcmp(s->p + FROM, bytes, PART))
+			return fail("round %u: expected what the device wrote, and no more", round);
+		if (!sync_cpu(s->buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ))
+			return false;
+	}
+	return true;
+}
+
+static bool take_turns(const char *heap)
+{
+	struct shared s = { 0 };
+
+	return share(heap, &s, 1) && (by_turns(&s, true) || fail_at("mapped for both")) &&
+	       turn(&s, TO_DEVICE) && (by_turns(&s, false) || fail_at("mapped for reading"));
+}
+
 static bool two_devices(const char *heap)
 {
 	unsigned char *bytes = malloc(PART), *back = calloc(1, PART);
@@ -349,6 +391,34 @@ static bool out_of_reach(const char *heap)
 	return buffers_are(before) && refs_are(heap_module, 0);
 }
 
+/* What is copied has a limit, and the error is that of the mapping. */
+static bool bounce_limit(const char *heap)
+{
+	struct importer_attach info;
+	int before = buffers(), device = get_device(0), buf = get_buffer(heap, MIB);
+	unsigned char *p;
+
+	if (before < 0 || device < 0 || buf < 0)
+		return false;
+	info = (struct importer_attach){ .fd = buf };
+	if (!fails_with("attaching 1 MiB", ioctl(device, IMPORTER_ATTACH, &info), EIO))
+		return false;
+	p = get_map(buf, MIB);
+	if (!p)
+		return false;
+	fill(p, MIB, 8);
+	if (first_wrong(p, MIB, 8) != MIB)
+		return fail("expected the buffer to be as good as before");
+	munmap(p, MIB);
+	close(buf);
+	buf = get_buffer(heap, LEN);
+	if (buf < 0 || !attach(device, buf, &info))
+		return fail_at("after that");
+	close(buf);
+	close(device);
+	return buffers_are(before) && refs_are(heap_module, 0);
+}
+
 /* One that translates: with an identity domain, DMA goes past it */
 static bool behind_iommu(const char *arg)
 {
@@ -372,8 +442,10 @@ static bool behind_iommu(const char *arg)
 	return true;
 }
 
+enum reach { REACHABLE, BOUNCED, OUT_OF_REACH };
+
 /* The tests of a heap; is a NULL heap, how many they are */
-static int heap_tests(const char *module, const char *heap, bool reachable)
+static int heap_tests(const char *module, const char *heap, enum reach reach)
 {
 	static const struct {
 		const char *name;
@@ -381,6 +453,7 @@ static int heap_tests(const char *module, const char *heap, bool reachable)
 	} tests[] = {
 		{ "the CPU sees what a device writes", device_writes },
 		{ "a device sees what the CPU writes", device_reads },
+		{ "the CPU and a device take turns", take_turns },
 		{ "two devices at once", two_devices },
 		{ "a device keeps the buffer", device_keeps },
 		{ "attached and detached many times", many_times },
@@ -388,12 +461,13 @@ static int heap_tests(const char *module, const char *heap, bool reachable)
 		{ "a device does not read what it may only write", may_not_read },
 		{ "one address for all of it", one_address },
 		{ "the size does not matter for attaching", any_size },
+		{ "what is copied has a limit", bounce_limit },
 	};
 	unsigned int i;
 	int n = 0;
 
 	heap_module = module;
-	if (!reachable) {
+	if (reach == OUT_OF_REACH) {
 		if (heap)
 			run_test(heap, "is out of reach", out_of_reach, heap);
 		return 1;
@@ -404,7 +478,10 @@ static int heap_tests(const char *module, const char *heap, bool reachable)
 		    (tests[i].fn == may_not_read && !write_only) ||
 		    (tests[i].fn == one_address && !strcmp(module, "system_heap")) ||
 		    /* an IOMMU maps page by page */
-		    (tests[i].fn == any_size && (!is_coherent() || iommu)))
+		    (tests[i].fn == any_size && (!is_coherent() || iommu)) ||
+		    (tests[i].fn == bounce_limit && reach != BOUNCED) ||
+		    /* each device has a copy of its own */
+		    (tests[i].fn == two_devices && reach == BOUNCED))
 			continue;
 		n++;
 		if (heap)
@@ -427,12 +504,12 @@ static void add_region(const char *name)
 
 int main(int argc, char **argv)
 {
-	bool reachable = true;
+	enum reach reach;
 	int i, pass, plan = 1;
 	char *heap;
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: import-test [--iommu [--write-only]] [--out-of-reach] MODULE:HEAP...\n");
+		fprintf(stderr, "usage: import-test [--iommu [--write-only]] [--bounced] [--out-of-reach] MODULE:HEAP...\n");
 		return 2;
 	}
 	for (i = 1; i < argc; i++) {
@@ -446,9 +523,11 @@ int main(int argc, char **argv)
 	if (!modprobe("importer"))
 		ksft_exit_fail_msg("%s\n", why);
 	for (pass = 0; pass < 2; pass++) {
-		for (reachable = true, i = 1; i < argc; i++) {
+		for (reach = REACHABLE, i = 1; i < argc; i++) {
+			if (!strcmp(argv[i], "--bounced"))
+				reach = BOUNCED;
 			if (!strcmp(argv[i], "--out-of-reach"))
-				reachable = false;
+				reach = OUT_OF_REACH;
 			heap = strchr(argv[i], ':');
 			if (!heap)
 				continue;
@@ -456,9 +535,9 @@ int main(int argc, char **argv)
 			if (!pass && !modprobe(argv[i]))
 				ksft_exit_fail_msg("%s\n", why);
 			if (!pass)
-				plan += heap_tests(argv[i], NULL, reachable);
+				plan += heap_tests(argv[i], NULL, reach);
 			else
-				heap_tests(argv[i], heap, reachable);
+				heap_tests(argv[i], heap, reach);
 			heap[-1] = ':';
 		}
 		if (!pass) {

@@ -11,6 +11,13 @@
  *	modprobe dma_heap_sample heap=default_cma_region len=65536
  *	cat /sys/bus/platform/devices/dma_heap_sample/size
  *
+ * The name is a parameter, so the module that has the heap is not known. A driver
+ * that knows it can have it loaded first, with MODULE_SOFTDEP(). If the heap comes
+ * later, the device is probed again when a driver is bound to some other device,
+ * or by hand:
+ *
+ *	echo dma_heap_sample > /sys/bus/platform/drivers_probe
+ *
  * A real driver has a real device. This one brings a platform device along.
  */
 
@@ -93,7 +100,7 @@ static int dma_heap_sample_probe(struct platform_device *pdev)
 	if (!sample)
 		return -ENOMEM;
 
-	/* What the device can do, as for any DMA. This one can do everything. */
+	/* What the device can do, as for any DMA. This one has no limits. */
 	ret = dma_set_mask_and_coherent(dev, DMA_BIT_MASK(64));
 	if (ret)
 		return dev_err_probe(dev, ret, "no DMA\n");
@@ -250,7 +257,7 @@ static int __init dma_heap_sample_init(void)
 	if (ret)
 		return ret;
 
-	/* No error if the probe is deferred: that is for the driver core to do */
+	/* No error if the probe is deferred: the device is there and waits */
 	dma_heap_sample_device =
 		platform_device_register_simple(DRIVER_NAME, PLATFORM_DEVID_NONE, NULL, 0);
 	if (IS_ERR(dma_heap_sample_device)) {

@@ -268,7 +268,7 @@ VISIBLE_IF_KUNIT struct coherent_heap *coherent_heap_add(struct reserved_mem *rm
 	if (ret) {
 		/* -EINVAL: it cannot be a pool, and kernel/dma has said why */
 		reported = ret == -EINVAL;
-		goto put_heap;
+		goto destroy_heap;
 	}
 
 	ret = dma_heap_register(heap);
@@ -282,8 +282,8 @@ VISIBLE_IF_KUNIT struct coherent_heap *coherent_heap_add(struct reserved_mem *rm
 
 release_mem:
 	of_reserved_mem_device_release(dma_heap_get_dev(heap));
-put_heap:
-	dma_heap_put(heap);
+destroy_heap:
+	dma_heap_destroy(heap);
 free_heap:
 	kfree(coherent_heap);
 report:
@@ -298,12 +298,12 @@ EXPORT_SYMBOL_IF_KUNIT(coherent_heap_add);
 /* There must be no buffer left */
 VISIBLE_IF_KUNIT void coherent_heap_remove(struct coherent_heap *coherent_heap)
 {
-	struct device *dev = get_device(dma_heap_get_dev(coherent_heap->heap));
+	struct dma_heap *heap = coherent_heap->heap;
 
 	/* The memory can go only when nobody can allocate any more */
-	dma_heap_unregister(coherent_heap->heap);
-	of_reserved_mem_device_release(dev);
-	put_device(dev);
+	dma_heap_unregister(heap);
+	of_reserved_mem_device_release(dma_heap_get_dev(heap));
+	dma_heap_destroy(heap);
 	kfree(coherent_heap);
 }
 EXPORT_SYMBOL_IF_KUNIT(coherent_heap_remove);

@@ -15,7 +15,7 @@
  *			where NANOSECONDS is what a thread waits for a lookup; LEAST and MOST are
  *			the lookups of a thread, and WRONG those that did not find the heap
  *
- * "first" and "last" are the heaps' places in the framework's list: the newest comes first.
+ * "first" and "last" are the heaps' places in the class: the oldest comes first.
  * In a guest whose clock counts instructions, a nanosecond is one.
  */
 #include <linux/cpu.h>
@@ -92,8 +92,8 @@ static int cost_show(struct seq_file *s, void *unused)
 		const char *what, *name;
 		struct dma_heap *heap;
 	} cases[] = {
-		{ "first", dma_heap_get_name(registered[count - 1]), registered[count - 1] },
-		{ "last", dma_heap_get_name(registered[0]), registered[0] },
+		{ "first", dma_heap_get_name(registered[0]), registered[0] },
+		{ "last", dma_heap_get_name(registered[count - 1]), registered[count - 1] },
 		{ "miss", miss, NULL },
 	};
 	unsigned int i, wrong = 0;
@@ -119,7 +119,7 @@ static int search(void *data)
 	u64 start = ktime_get_ns();
 
 	while (!kthread_should_stop()) {
-		if (lookup(me->name, registered[0]))
+		if (lookup(me->name, registered[count - 1]))
 			me->found++;
 		else
 			me->wrong++;
@@ -141,7 +141,7 @@ static int search_on(struct seq_file *s, unsigned int cpus)
 		if (n == cpus)
 			break;
 		t = &searchers[n];
-		*t = (struct searcher){ .name = dma_heap_get_name(registered[0]) };
+		*t = (struct searcher){ .name = dma_heap_get_name(registered[count - 1]) };
 		t->task = kthread_create_on_cpu(search, t, cpu, "heap_lookup/%u");
 		if (IS_ERR(t->task)) {
 			ret = PTR_ERR(t->task);
@@ -227,7 +227,7 @@ static void __exit heap_lookup_exit(void)
 {
 	debugfs_remove(dir);
 	while (count)
-		dma_heap_unregister(registered[--count]);
+		dma_heap_remove(registered[--count]);
 }
 module_exit(heap_lookup_exit);
 

@@ -4,6 +4,8 @@
  */
 #include "heaps.h"
 
+#include <sys/uio.h>
+
 #define SIZE		MIB
 #define LARGE		(4 * MIB)
 #define FAULT_ROUNDS	100
@@ -188,6 +190,30 @@ TEST_F(heap, cpu_access_can_be_bracketed)
 	EXPECT_ERRNO(EINVAL, buffer_sync(buf, 1ULL << 40));
 }
 
+/* Of whatever size: what is written to a private map would be lost */
+TEST_F(heap, maps_are_shared_only)
+{
+	size_t sizes[] = { self->page, 64 * KIB, MIB, MIB + self->page, LARGE };
+	unsigned int i;
+	void *p;
+	int buf;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		buf = heap_alloc(self->fd, sizes[i]);
+		if (buf < 0 && sizes[i] > self->len)
+			break;
+		ASSERT_LE(0, buf);
+		EXPECT_ERRNO(EINVAL, mmap(NULL, sizes[i], PROT_READ | PROT_WRITE, MAP_PRIVATE,
+					  buf, 0));
+		EXPECT_ERRNO(EINVAL, mmap(NULL, sizes[i], PROT_READ, MAP_PRIVATE, buf, 0));
+		EXPECT_ERRNO(EINVAL, mmap(NULL, self->page, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+					  buf, sizes[i] - self->page));
+		p = get_map(_metadata, buf, sizes[i]);
+		EXPECT_EQ(0, munmap(p, sizes[i]));
+		close(buf);
+	}
+}
+
 TEST_F(heap, read_only_stays_read_only)
 {
 	unsigned char *p;
@@ -201,6 +227,91 @@ TEST_F(heap, read_only_stays_read_only)
 	EXPECT_EQ(0, p[0]);
 	EXPECT_ERRNO(EACCES, buffer_map(buf, self->page));
 	EXPECT_ERRNO(EACCES, mprotect(p, self->page, PROT_READ | PROT_WRITE));
+}
+
+TEST_F(heap, write_only_cannot_be_mapped)
+{
+	int buf;
+
+	buf = heap_alloc_flags(self->fd, self->page, O_WRONLY | O_CLOEXEC, 0);
+	ASSERT_LE(0, buf);
+	EXPECT_EQ(O_WRONLY, fcntl(buf, F_GETFL) & O_ACCMODE);
+	EXPECT_ERRNO(EACCES, mmap(NULL, self->page, PROT_WRITE, MAP_SHARED, buf, 0));
+	EXPECT_ERRNO(EACCES, mmap(NULL, self->page, PROT_READ, MAP_SHARED, buf, 0));
+	EXPECT_ERRNO(EACCES, buffer_map(buf, self->page));
+}
+
+/* The access mode of the heap's file says nothing about its buffers */
+TEST_F(heap, a_readable_node_is_enough)
+{
+	char path[PATH_MAX];
+	unsigned char *p;
+	int heap, buf;
+
+	snprintf(path, sizeof(path), DEVPATH "/%s", self->name);
+	heap = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, heap);
+	buf = heap_alloc(heap, self->len);
+	ASSERT_LE(0, buf);
+	EXPECT_EQ(O_RDWR, fcntl(buf, F_GETFL) & O_ACCMODE);
+	p = get_map(_metadata, buf, self->len);
+	fill(p, self->len, 4);
+	EXPECT_EQ(self->len, first_wrong(p, self->len, 4));
+	close(heap);
+}
+
+TEST_F(heap, neither_is_read_or_written)
+{
+	char byte = 0;
+	int buf;
+
+	buf = heap_alloc(self->fd, self->page);
+	ASSERT_LE(0, buf);
+	EXPECT_ERRNO(EINVAL, read(buf, &byte, 1));
+	EXPECT_ERRNO(EINVAL, write(buf, &byte, 1));
+	EXPECT_ERRNO(EINVAL, read(self->fd, &byte, 1));
+	EXPECT_ERRNO(EINVAL, write(self->fd, &byte, 1));
+}
+
+/* What would take the pages of a map fails, and what copies works */
+TEST_F(heap, vmsplice_does_not_take_it)
+{
+	struct iovec iov;
+	int pipe_fd[2], buf;
+
+	buf = heap_alloc(self->fd, self->page);
+	iov.iov_base = get_map(_metadata, buf, self->page);
+	iov.iov_len = self->page;
+	ASSERT_EQ(0, pipe(pipe_fd));
+	EXPECT_ERRNO(EFAULT, vmsplice(pipe_fd[1], &iov, 1, 0));
+	EXPECT_EQ(64, write(pipe_fd[1], iov.iov_base, 64));
+}
+
+TEST_F(heap, direct_io_does_not_take_it)
+{
+	char dev[32];
+	int id, direct, cached, buf;
+	void *p;
+
+	id = zram_add(MIB, dev, sizeof(dev));
+	if (id < 0)
+		SKIP(return, "no zram to read from");
+	direct = open(dev, O_RDWR | O_DIRECT | O_CLOEXEC);
+	cached = open(dev, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, direct);
+	ASSERT_LE(0, cached);
+	buf = heap_alloc(self->fd, self->page);
+	p = get_map(_metadata, buf, self->page);
+	EXPECT_ERRNO(EFAULT, read(direct, p, self->page));
+	EXPECT_ERRNO(EFAULT, write(direct, p, self->page));
+	EXPECT_EQ(self->page, read(cached, p, self->page));
+	EXPECT_EQ(self->page, write(cached, p, self->page));
+	/* the device is not to blame */
+	p = mmap(NULL, self->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	EXPECT_EQ(self->page, read(direct, p, self->page));
+	close(direct);
+	close(cached);
+	EXPECT_EQ(0, zram_remove(id));
 }
 
 TEST_F(heap, close_on_exec_as_asked)

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -339,10 +340,26 @@ static inline long long mem_bytes(const char *key)
 	return kib < 0 ? 0 : kib * 1024;
 }
 
-/* How many processes were killed for want of memory since the boot */
+/*
+ * How many processes were killed for want of memory: since the boot, or, where the kernel
+ * does not count, as far as its log goes back
+ */
 static inline long long oom_kills(void)
 {
-	return number_in("/proc/vmstat", "oom_kill");
+	static char log[1 << 20];
+	long long n = number_in("/proc/vmstat", "oom_kill");
+	const char *p = log;
+	int len;
+
+	if (n >= 0)
+		return n;
+	len = klogctl(3, log, sizeof(log) - 1);	/* SYSLOG_ACTION_READ_ALL */
+	if (len < 0)
+		return -1;
+	log[len] = '\0';
+	for (n = 0; (p = strstr(p, "Killed process ")); p++)
+		n++;
+	return n;
 }
 
 /* How many buffers of the heap exist in the system, or -1 */
@@ -642,6 +659,30 @@ do {										\
 		add_variant(&_##fixture##_fixture_object, modules[i].name,	\
 			    &modules[i]);					\
 } while (0)
+
+/* A block device of the machine's memory that nobody else uses: its number, or -1 */
+static inline int zram_add(size_t size, char *dev, size_t len)
+{
+	char text[32], path[64];
+	int id;
+
+	run_modprobe("zram");
+	if (read_text("/sys/class/zram-control/hot_add", text, sizeof(text)))
+		return -1;
+	id = atoi(text);
+	snprintf(dev, len, "/dev/zram%d", id);
+	snprintf(path, sizeof(path), "/sys/block/zram%d/disksize", id);
+	snprintf(text, sizeof(text), "%zu", size);
+	return write_text(path, text) ? -1 : id;
+}
+
+static inline int zram_remove(int id)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", id);
+	return write_text("/sys/class/zram-control/hot_remove", text);
+}
 
 /* In the kernel: test_modules/dma_heap_test.c, and the driver in samples/dma-buf */
 

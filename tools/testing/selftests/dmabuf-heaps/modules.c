@@ -4,9 +4,9 @@
  * as long as somebody uses them, and no longer
  */
 #include <sys/klog.h>
-#include <sys/prctl.h>
 
-#include "heaps.h"
+#include "regions.h"
+#include "test_heaps.h"
 
 FIXTURE(module) {
 	const char *name;
@@ -288,6 +288,89 @@ TEST_F(module, a_driver_holds_it)
 {
 	if (!held_by(_metadata, self->m, 2, take_driver, unload_sample))
 		SKIP(return, "no module " SAMPLE);
+}
+
+/* A node that outlives the heaps, as a container's may, answers with none of them */
+TEST(a_stale_node_opens_no_heap)
+{
+	int i, order;
+	dev_t rdev;
+
+	load_all(_metadata);
+	for (i = 0; i < heaps.n; i++) {
+		ASSERT_EQ(0, heap_rdev(heaps.name[i], &rdev));
+		ASSERT_EQ(0, own_node(i, rdev));
+		ASSERT_EQ(0, close(own_node_open(i)));
+	}
+	for (order = 0; order < 4; order++) {
+		for (i = 0; i < nr_modules; i++)
+			ASSERT_EQ(0, module_unload(modules[i].name));
+		for (i = 0; i < heaps.n; i++)
+			if (module_of(heaps.name[i]))
+				EXPECT_ERRNO(ENXIO, own_node_open(i));
+		for (i = 0; i < nr_modules; i++)
+			ASSERT_EQ(0, module_load(&modules[order % 2 ? i : nr_modules - 1 - i]));
+		for (i = 0; i < heaps.n; i++)
+			if (module_of(heaps.name[i]))
+				EXPECT_ERRNO(ENXIO, own_node_open(i));
+	}
+	for (i = 0; i < heaps.n; i++)
+		own_node_remove(i);
+	assert_heaps(_metadata, &heaps);
+}
+
+static struct heap_module *system_heap(void)
+{
+	return module_of("system");
+}
+
+/* Not -EEXIST: modprobe takes that for success */
+TEST(a_module_whose_name_is_taken_does_not_load)
+{
+	struct dma_heap_test_add add = { };
+	int fd, load, err;
+
+	if (!system_heap())
+		SKIP(return, "system_heap is no module");
+	fd = open_test_module();
+	if (fd < 0)
+		SKIP(return, "no module " DMA_HEAP_TEST);
+	load_all(_metadata);
+	unload_one(_metadata, system_heap());
+	ASSERT_EQ(0, test_heap_add(fd, &add, "system"));
+	load = module_load(system_heap());
+	err = load ? errno : 0;
+	EXPECT_EQ(-1, load);
+	if (system_heap()->path[0])
+		EXPECT_EQ(EBUSY, err);
+	EXPECT_NE(0, run_modprobe("system_heap"));
+	EXPECT_TRUE(module_gone("system_heap"));
+	/* and the other is as it was */
+	EXPECT_EQ(0, heap_find(fd, "system"));
+	ASSERT_EQ(0, close(get_buffer(_metadata, "system", page_size())));
+	ASSERT_EQ(0, test_heap_remove(fd, "system"));
+	close(fd);
+	load_all(_metadata);
+	use_heap(_metadata, "system", page_size());
+}
+
+/* A list of modules to load may be the same for all machines */
+TEST(cma_heap_loads_without_an_area)
+{
+	struct heap_module cma = { .name = "cma_heap" };
+
+	if (names_have(&heaps, "default_cma_region"))
+		SKIP(return, "there are areas");
+	module_path(&cma);
+	if (!cma.path[0])
+		SKIP(return, "no module cma_heap, or a compressed one");
+	module_unload(cma.name);
+	ASSERT_TRUE(module_gone(cma.name));
+	log_mark(_metadata);
+	ASSERT_EQ(0, module_load(&cma));
+	expect_log(_metadata, 1, "cma_heap: no contiguous area, no heap", NULL);
+	assert_heaps(_metadata, &heaps);
+	EXPECT_EQ(0, module_unload(cma.name));
 }
 
 TEST(no_heap_without_a_module)

@@ -3,22 +3,20 @@
  * The modules of the DMA-BUF heaps are unloaded and loaded while others use the heaps
  *
  * One thread for each module tries to unload it, over and over, and loads it again when that
- * worked. The others open heaps, by name and by nodes of their own that outlive the heap;
- * allocate, map and touch buffers; hold on to heaps and buffers; and look heaps up in the
- * kernel, through the test module. After some refused attempts, those who hold a heap for long
- * pause, so that the module goes, and meets those who open it.
+ * worked. The others open heaps, by name and by the number that a heap has or had, with a new
+ * node each time, so that the number is looked up again; allocate, map and touch buffers; hold
+ * on to heaps and buffers; and look heaps up in the kernel, through the test module. After some
+ * refused attempts, those who hold a heap for long pause, so that the module goes, and meets
+ * those who open it.
  *
  * In the environment: UNLOADS to attempt (2000), the SECONDS they may take (3600), and how
  * many refused attempts it takes for a pause, on average: BUSY (20).
  */
-#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <sys/sysmacros.h>
 
-#include "heaps.h"
+#include "test_heaps.h"
 
-#define OWN_NODES	"/tmp/dmabuf-heaps-race"
 #define ERRNOS		134
 
 enum op { LOAD, UNLOAD, OPEN, OPEN_OWN, ALLOC, MAP, FIND, OPS };
@@ -37,7 +35,7 @@ static const struct {
 		{ ENODEV, "the heap was vanishing" },
 		{ ENXIO, "the device had vanished, not its node" },
 		{ ENOENT, "no node" } } },
-	[OPEN_OWN] = { "open by own node", "opened", {
+	[OPEN_OWN] = { "open by number", "opened", {
 		{ ENODEV, "the heap was vanishing" },
 		{ ENXIO, "no device" } } },
 	[ALLOC] = { "allocate", "allocated", { { ENOMEM, "no memory" } } },
@@ -53,8 +51,7 @@ static struct {
 	atomic_bool calm;			/* who holds for long pauses */
 	atomic_ulong attempts;
 } targets[MAX_MODULES];
-static int busy, finder_fd = -1, own_nodes;
-static int own_minor[MAX_HEAPS];
+static int busy, finder_fd = -1;
 
 static void record(enum op op, long ret)
 {
@@ -149,17 +146,23 @@ static void *opener(void *arg)
 	return NULL;
 }
 
+/* Some know the number for a while */
 static void *own_opener(void *arg)
 {
 	unsigned int seed = 200 + (intptr_t)arg;
-	char path[64];
+	dev_t rdev;
 	int fd;
 
 	while (!stop) {
-		snprintf(path, sizeof(path), OWN_NODES ".%d", own_minor[rand_r(&seed) % own_nodes]);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		record(OPEN_OWN, fd);
-		opened(fd, &seed);
+		if (heap_rdev(any_heap(&seed), &rdev)) {
+			nap(&seed, 1000);
+			continue;
+		}
+		do {
+			fd = open_rdev((intptr_t)arg, rdev);
+			record(OPEN_OWN, fd);
+			opened(fd, &seed);
+		} while (rand_r(&seed) % 8);
 	}
 	return NULL;
 }
@@ -239,24 +242,14 @@ static void *holder(void *arg)
 static void *finder(void *arg)
 {
 	unsigned int seed = 500 + (intptr_t)arg;
-	struct dma_heap_test_find find;
 	int ret;
 
 	while (!stop) {
-		snprintf(find.name, sizeof(find.name), "%s", any_heap(&seed));
-		ret = ioctl(finder_fd, DMA_HEAP_TEST_FIND, &find);
+		ret = heap_find(finder_fd, any_heap(&seed));
 		record(FIND, ret);
 		nap(&seed, ret < 0 ? 1000 : 100);
 	}
 	return NULL;
-}
-
-static double seconds_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
 /* Runs the threads until enough was attempted; how long it took */
@@ -332,11 +325,8 @@ FIXTURE(race) {
 	int buffers[MAX_HEAPS];
 };
 
-/* With nodes of our own, with the numbers that the heaps have now */
 FIXTURE_SETUP(race)
 {
-	char path[PATH_MAX];
-	struct stat st;
 	int i;
 
 	load_all(_metadata);
@@ -345,26 +335,12 @@ FIXTURE_SETUP(race)
 	if (finder_fd < 0)
 		SKIP(return, "no module " DMA_HEAP_TEST);
 	busy = env_number("BUSY", 20);
-	for (i = 0; i < heaps.n; i++) {
+	for (i = 0; i < heaps.n; i++)
 		self->buffers[i] = buffers_of(heaps.name[i]);
-		snprintf(path, sizeof(path), DEVPATH "/%s", heaps.name[i]);
-		ASSERT_EQ(0, stat(path, &st));
-		own_minor[own_nodes] = minor(st.st_rdev);
-		snprintf(path, sizeof(path), OWN_NODES ".%d", own_minor[own_nodes++]);
-		unlink(path);
-		ASSERT_EQ(0, mknod(path, S_IFCHR | 0600, st.st_rdev));
-	}
 }
 
 FIXTURE_TEARDOWN(race)
 {
-	char path[64];
-	int i;
-
-	for (i = 0; i < own_nodes; i++) {
-		snprintf(path, sizeof(path), OWN_NODES ".%d", own_minor[i]);
-		EXPECT_EQ(0, unlink(path));
-	}
 }
 
 TEST_F_TIMEOUT(race, unloading_while_others_use_the_heaps, 6 * 3600)

@@ -3,20 +3,17 @@
  * Sample driver with a buffer from a DMA-BUF heap
  *
  * For a driver that needs memory of a heap for itself, at a time when no user
- * space could give it a dma-buf. What is said about such drivers in
- * Documentation/driver-api/dma-heap.rst is done here: find the heap by its name,
- * defer the probe if it is not there, allocate without a file descriptor, use the
- * buffer as any importer does, let go of everything in the reverse order.
+ * space could give it a dma-buf. It does what Documentation/driver-api/dma-heap.rst
+ * says about such drivers. It finds the heap by its name, and defers its probe if
+ * there is none; it is probed again when a heap is registered. It allocates without
+ * a file descriptor, uses the buffer as any importer does, and lets go of
+ * everything in the reverse order.
  *
  *	modprobe dma_heap_sample heap=default_cma_region len=65536
  *	cat /sys/bus/platform/devices/dma_heap_sample/size
  *
  * The name is a parameter, so the module that has the heap is not known. A driver
- * that knows it can have it loaded first, with MODULE_SOFTDEP(). If the heap comes
- * later, the device is probed again when a driver is bound to some other device,
- * or by hand:
- *
- *	echo dma_heap_sample > /sys/bus/platform/drivers_probe
+ * that knows it can have it loaded first, with MODULE_SOFTDEP().
  *
  * A real driver has a real device. This one brings a platform device along.
  */
@@ -106,7 +103,7 @@ static int dma_heap_sample_probe(struct platform_device *pdev)
 		return dev_err_probe(dev, ret, "no DMA\n");
 	dma_set_max_seg_size(dev, UINT_MAX);
 
-	/* Not an error, and not worth a line in the log: it may be there later */
+	/* Not an error, and not worth a line in the log: probed again when it comes */
 	sample->heap = dma_heap_find_by_name(heap_name);
 	if (!sample->heap)
 		return dev_err_probe(dev, -EPROBE_DEFER, "no heap %s\n", heap_name);
@@ -257,7 +254,7 @@ static int __init dma_heap_sample_init(void)
 	if (ret)
 		return ret;
 
-	/* No error if the probe is deferred: the device is there and waits */
+	/* No error if the probe is deferred: the driver core tries again */
 	dma_heap_sample_device =
 		platform_device_register_simple(DRIVER_NAME, PLATFORM_DEVID_NONE, NULL, 0);
 	if (IS_ERR(dma_heap_sample_device)) {

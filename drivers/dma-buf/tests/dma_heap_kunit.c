@@ -30,6 +30,7 @@
 #include <linux/sizes.h>
 #include <linux/string.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include <kunit/resource.h>
 #include <kunit/test.h>
@@ -575,6 +576,42 @@ static void minors_are_freed(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, number(heap), devt);
 }
 
+static void free_minors(void *minors)
+{
+	unsigned long minor;
+	void *entry;
+
+	xa_for_each(minors, minor, entry) {
+		if (entry == minors)
+			xa_erase(minors, minor);
+		cond_resched();
+	}
+}
+
+/* Whoever else registers a heap meanwhile cannot */
+static void minors_are_limited(struct kunit *test)
+{
+	struct dma_heap *heap = create(test, "kunit-heap");
+	unsigned int minor;
+	int ret;
+
+	at_exit(test, free_minors, &dma_heap_minors);
+	for (minor = 0; minor <= MINORMASK; minor++) {
+		/* -EBUSY: another heap has it */
+		ret = xa_insert(&dma_heap_minors, minor, &dma_heap_minors, GFP_KERNEL);
+		if (ret && ret != -EBUSY)
+			break;
+		cond_resched();
+	}
+	KUNIT_ASSERT_GT(test, minor, MINORMASK);
+
+	KUNIT_EXPECT_EQ(test, register_heap(test, heap), -EBUSY);
+	KUNIT_EXPECT_EQ(test, number(heap), 0);
+	KUNIT_EXPECT_NULL(test, lookup("kunit-heap"));
+	kunit_release_action(test, free_minors, &dma_heap_minors);
+	KUNIT_EXPECT_EQ(test, use(add(test, "kunit-heap")), 0);
+}
+
 static const struct request_param {
 	const char *desc;
 	u64 len;
@@ -765,6 +802,7 @@ static struct kunit_case dma_heap_cases[] = {
 	KUNIT_CASE(register_fails),
 	KUNIT_CASE(minors_are_cyclic),
 	KUNIT_CASE(minors_are_freed),
+	KUNIT_CASE_SLOW(minors_are_limited),
 	KUNIT_CASE_PARAM(alloc, request_gen_params),
 	KUNIT_CASE(unregister_found),
 	KUNIT_CASE(unregister_in_flight),

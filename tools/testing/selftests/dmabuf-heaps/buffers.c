@@ -4,6 +4,7 @@
  */
 #include "heaps.h"
 
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #define SIZE		MIB
@@ -148,6 +149,66 @@ TEST_F(heap, every_page_can_be_used)
 	p = mmap(NULL, self->page, PROT_READ, MAP_SHARED, buf, last);
 	ASSERT_NE(MAP_FAILED, p);
 	ASSERT_EQ(pattern(last, 3), p[0]);
+}
+
+/* Of a length that makes the system heap use chunks of several sizes, if there is as much */
+static int odd_buffer(int heap, long page, size_t otherwise, size_t *len)
+{
+	int buf;
+
+	*len = MIB + 64 * KIB + 3 * page;
+	buf = heap_alloc(heap, *len);
+	if (buf < 0) {
+		*len = otherwise;
+		buf = heap_alloc(heap, *len);
+	}
+	return buf;
+}
+
+TEST_F(heap, a_map_of_a_part_shows_that_part)
+{
+	size_t max = 40 * self->page, len, off, n, i;
+	unsigned char *p, *part;
+	int buf;
+
+	buf = odd_buffer(self->fd, self->page, self->len, &len);
+	p = get_map(_metadata, buf, len);
+	fill(p, len, 5);
+	for (off = 0; off < len; off += 7 * self->page) {
+		n = max < len - off ? max : len - off;
+		part = mmap(NULL, n, PROT_READ, MAP_SHARED, buf, off);
+		ASSERT_NE(MAP_FAILED, part);
+		for (i = 0; i < n && part[i] == pattern(off + i, 5); i += 509)
+			;
+		ASSERT_LE(n, i) {
+			TH_LOG("byte %zu of the map at %zu", i, off);
+		}
+		munmap(part, n);
+	}
+}
+
+/* All of a buffer is there, so mmap() can map all of it. No heap has to. */
+TEST_F(heap, reading_a_map_does_not_fault)
+{
+	const size_t pages = 256;
+	struct rusage before, after;
+	size_t done, i;
+	unsigned char *p;
+	int buf;
+
+	buf = heap_alloc(self->fd, self->len);
+	ASSERT_LE(0, buf);
+	ASSERT_EQ(0, getrusage(RUSAGE_SELF, &before));
+	for (done = 0; done < pages; done += self->len / self->page) {
+		p = get_map(_metadata, buf, self->len);
+		for (i = 0; i < self->len; i += self->page)
+			ASSERT_EQ(0, p[i]);
+		munmap(p, self->len);
+	}
+	ASSERT_EQ(0, getrusage(RUSAGE_SELF, &after));
+	/* a few are the program's own */
+	if (after.ru_minflt - before.ru_minflt >= (long)pages / 4)
+		SKIP(return, "this heap maps pages one by one, when they are used");
 }
 
 TEST_F(heap, no_map_goes_past_the_end)
@@ -408,6 +469,29 @@ TEST_F(heap, an_importer_takes_a_buffer_and_drops_it)
 	EXPECT_EQ(self->buffers + 1, buffers_of(self->name));
 	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_DROP));
 	EXPECT_EQ(self->buffers, buffers_of(self->name));
+}
+
+TEST_F(heap, an_importer_gets_all_of_it)
+{
+	int importer, buf;
+	unsigned char *p;
+	__u64 mapped;
+	size_t len, i;
+
+	importer = open_test_module();
+	if (importer < 0)
+		SKIP(return, "no module " DMA_HEAP_TEST);
+	buf = odd_buffer(self->fd, self->page, self->len, &len);
+	p = get_map(_metadata, buf, len);
+	fill(p, len, 9);
+	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_IMPORT, &buf));
+	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_MAPPED, &mapped));
+	EXPECT_EQ(len, mapped);
+	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_INVERT));
+	for (i = 0; i < len && p[i] == (pattern(i, 9) ^ 0xff); i++)
+		;
+	EXPECT_EQ(len, i);
+	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_DROP));
 }
 
 TEST_F(heap, a_buffer_outlives_the_fds)

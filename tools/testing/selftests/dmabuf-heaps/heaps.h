@@ -252,7 +252,7 @@ static inline size_t first_nonzero(const unsigned char *p, size_t len)
 
 static inline unsigned char pattern(size_t i, unsigned int seed)
 {
-	return (i * 31 + (i >> 12) * 7 + seed) & 0xff;
+	return (i * 31 + (i >> 12) * 7 + (i >> 20) * 13 + seed) & 0xff;
 }
 
 static inline void fill(unsigned char *p, size_t len, unsigned int seed)
@@ -340,26 +340,99 @@ static inline long long mem_bytes(const char *key)
 	return kib < 0 ? 0 : kib * 1024;
 }
 
+/* The kernel's log, or "" */
+static inline char *kernel_log(void)
+{
+	static char log[1 << 20];
+	int n = klogctl(3, log, sizeof(log) - 1);	/* SYSLOG_ACTION_READ_ALL */
+
+	log[n < 0 ? 0 : n] = '\0';
+	return log;
+}
+
 /*
  * How many processes were killed for want of memory: since the boot, or, where the kernel
  * does not count, as far as its log goes back
  */
 static inline long long oom_kills(void)
 {
-	static char log[1 << 20];
 	long long n = number_in("/proc/vmstat", "oom_kill");
-	const char *p = log;
-	int len;
+	const char *p;
 
 	if (n >= 0)
 		return n;
-	len = klogctl(3, log, sizeof(log) - 1);	/* SYSLOG_ACTION_READ_ALL */
-	if (len < 0)
-		return -1;
-	log[len] = '\0';
-	for (n = 0; (p = strstr(p, "Killed process ")); p++)
+	n = 0;
+	for (p = kernel_log(); (p = strstr(p, "Killed process ")); p++)
 		n++;
 	return n;
+}
+
+/* The log, from log_mark() on */
+
+static inline void log_mark(struct __test_metadata *_metadata)
+{
+	static int number;
+	char text[64];
+
+	snprintf(text, sizeof(text), "dmabuf-heaps: mark %d %d\n", getpid(), ++number);
+	ASSERT_EQ(0, write_text("/dev/kmsg", text));
+}
+
+/*
+ * How many lines have both: a part, and a word of its own (NULL: any). One of them goes to
+ * LINE. Each line begins with its level as <N>.
+ */
+static inline int log_count(const char *part, const char *word, char *line, size_t size)
+{
+	const char *ends = " \t,:;.'\"()\n";
+	char *p, *w, *next, *text = kernel_log(), *from = text;
+	size_t len = word ? strlen(word) : 0;
+	int n;
+
+	for (p = text; (p = strstr(p, "dmabuf-heaps: mark ")); p++)
+		from = p;
+	n = 0;
+	for (next = from; (p = strsep(&next, "\n"));) {
+		/* kernels that debug their objects have a line for each */
+		if (!strstr(p, part) || strstr(p, "kobject") || strstr(p, "dmabuf-heaps: mark "))
+			continue;
+		for (w = p; word && (w = strstr(w, word)); w++)
+			if ((w == p || strchr(ends, w[-1])) && (!w[len] || strchr(ends, w[len])))
+				break;
+		if (word && !w)
+			continue;
+		n++;
+		snprintf(line, size, "%s", p);
+	}
+	return n;
+}
+
+static inline void expect_log(struct __test_metadata *_metadata, int lines, const char *part,
+			      const char *word)
+{
+	char line[1024] = "";
+	int n = log_count(part, word, line, sizeof(line));
+
+	EXPECT_EQ(lines, n) {
+		TH_LOG("lines with '%s' and '%s', the last: %s", part, word ?: "", line);
+	}
+}
+
+/* Nobody said anything of the level of a warning, or worse */
+static inline void expect_no_warning(struct __test_metadata *_metadata)
+{
+	char level[] = "<0>";
+
+	for (; level[1] <= '4'; level[1]++)
+		expect_log(_metadata, 0, level, NULL);
+}
+
+static inline double seconds_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
 /* How many buffers of the heap exist in the system, or -1 */
@@ -495,6 +568,8 @@ static inline void load_all(struct __test_metadata *_metadata)
 {
 	int i;
 
+	/* A test that failed may have left it, with a heap */
+	module_unload(SAMPLE);
 	for (i = 0; i < nr_modules; i++)
 		EXPECT_EQ(0, run_modprobe(modules[i].name));
 	assert_heaps(_metadata, &heaps);

@@ -3,9 +3,6 @@
  * Heaps that are modules come when these are loaded, go when they are unloaded, and stay
  * as long as somebody uses them, and no longer
  */
-#include <sys/klog.h>
-
-#include "regions.h"
 #include "test_heaps.h"
 
 FIXTURE(module) {
@@ -55,13 +52,10 @@ TEST_F(module, symbols_and_namespaces_resolve)
 	static const char *const complaints[] = {
 		"Unknown symbol", "disagrees about version", "from namespace", "does not import it"
 	};
-	static char log[1 << 20];
-	char *line, *next = log;
+	char *line, *next = kernel_log();
 	unsigned int i;
-	int n;
 
-	n = klogctl(3, log, sizeof(log) - 1);
-	ASSERT_LT(0, n);
+	ASSERT_NE('\0', *next);
 	while ((line = strsep(&next, "\n"))) {
 		for (i = 0; i < ARRAY_SIZE(complaints); i++) {
 			EXPECT_FALSE(strstr(line, self->name) && strstr(line, complaints[i])) {
@@ -288,6 +282,75 @@ TEST_F(module, a_driver_holds_it)
 {
 	if (!held_by(_metadata, self->m, 2, take_driver, unload_sample))
 		SKIP(return, "no module " SAMPLE);
+}
+
+/* The driver is there first, and nobody does anything but bring its heap */
+static bool sample_waits(struct __test_metadata *_metadata, const char *heap)
+{
+	char args[512];
+
+	snprintf(args, sizeof(args), SAMPLE " 'heap=%s' len=%ld", heap, page_size());
+	if (run_modprobe(args))
+		return false;
+	sleep(2);
+	EXPECT_EQ(0, access(SAMPLE_DEVICE, F_OK));
+	EXPECT_EQ(-1, access(SAMPLE_DEVICE "/driver", F_OK));
+	return true;
+}
+
+/*
+ * Not for long: some time after boot (deferred_probe_timeout=, 10 s), the driver core
+ * probes deferred devices once more anyway
+ */
+static void sample_has(struct __test_metadata *_metadata, const char *heap)
+{
+	char text[NAME_MAX + 2];
+	int i;
+
+	for (i = 0; i < 500 && access(SAMPLE_DEVICE "/heap", F_OK); i++)
+		usleep(10 * 1000);
+	EXPECT_EQ(0, access(SAMPLE_DEVICE "/driver", F_OK));
+	EXPECT_EQ(0, read_text(SAMPLE_DEVICE "/heap", text, sizeof(text)));
+	text[strcspn(text, "\n")] = '\0';
+	EXPECT_STREQ(heap, text);
+}
+
+TEST_F(module, a_driver_waits_for_it)
+{
+	const char *heap;
+
+	load_all(_metadata);
+	heap = self->m->heaps.name[0];
+	unload_one(_metadata, self->m);
+	if (!sample_waits(_metadata, heap)) {
+		load_all(_metadata);
+		SKIP(return, "no module " SAMPLE);
+	}
+	ASSERT_EQ(0, module_load(self->m));
+	sample_has(_metadata, heap);
+	EXPECT_ERRNO(EWOULDBLOCK, module_unload(self->m->name));
+	unload_sample(_metadata);
+	EXPECT_EQ(0, module_refs(self->m->name));
+	load_all(_metadata);
+}
+
+TEST(a_driver_waits_for_its_heap)
+{
+	struct dma_heap_test_add add = { };
+	int fd = open_test_module();
+
+	if (fd < 0)
+		SKIP(return, "no module " DMA_HEAP_TEST);
+	if (!sample_waits(_metadata, "late"))
+		SKIP(return, "no module " SAMPLE);
+	/* not this one */
+	ASSERT_EQ(0, test_heap_add(fd, &add, "late2"));
+	usleep(500 * 1000);
+	EXPECT_EQ(-1, access(SAMPLE_DEVICE "/driver", F_OK));
+	ASSERT_EQ(0, test_heap_add(fd, &add, "late"));
+	sample_has(_metadata, "late");
+	unload_sample(_metadata);
+	close(fd);
 }
 
 /* A node that outlives the heaps, as a container's may, answers with none of them */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the tests of coherent regions share: the regions of the device tree, the pools that
- * the kernel makes of them, coherent_heap with parameters of the test's own, a driver, and
- * what the kernel's log says
+ * the kernel makes of them, coherent_heap with parameters of the test's own, and a driver
  *
  * The environment says what the tests cannot know:
  *
@@ -13,7 +12,6 @@
 #define DMABUF_HEAPS_REGIONS_H
 
 #include <endian.h>
-#include <sys/klog.h>
 #include <sys/resource.h>
 
 #include "heaps.h"
@@ -264,69 +262,6 @@ static inline int pool_user_alloc(int driver, unsigned int slot, size_t len, uns
 static inline int pool_user_free(int driver, __u32 slot)
 {
 	return ioctl(driver, DMA_POOL_USER_FREE, &slot);
-}
-
-/* The log, from log_mark() on */
-
-static inline void log_mark(struct __test_metadata *_metadata)
-{
-	static int number;
-	char text[64];
-
-	snprintf(text, sizeof(text), "dmabuf-heaps: mark %d %d\n", getpid(), ++number);
-	ASSERT_EQ(0, write_text("/dev/kmsg", text));
-}
-
-/*
- * How many lines have both: a part, and a word of its own (NULL: any). One of them goes to
- * LINE. Each line begins with its level as <N>.
- */
-static inline int log_count(const char *part, const char *word, char *line, size_t size)
-{
-	const char *ends = " \t,:;.'\"()\n";
-	static char text[1 << 20];
-	size_t len = word ? strlen(word) : 0;
-	char *p, *w, *next, *from = text;
-	int n;
-
-	n = klogctl(3, text, sizeof(text) - 1);
-	text[n < 0 ? 0 : n] = '\0';
-	for (p = text; (p = strstr(p, "dmabuf-heaps: mark ")); p++)
-		from = p;
-	n = 0;
-	for (next = from; (p = strsep(&next, "\n"));) {
-		/* kernels that debug their objects have a line for each */
-		if (!strstr(p, part) || strstr(p, "kobject") || strstr(p, "dmabuf-heaps: mark "))
-			continue;
-		for (w = p; word && (w = strstr(w, word)); w++)
-			if ((w == p || strchr(ends, w[-1])) && (!w[len] || strchr(ends, w[len])))
-				break;
-		if (word && !w)
-			continue;
-		n++;
-		snprintf(line, size, "%s", p);
-	}
-	return n;
-}
-
-static inline void expect_log(struct __test_metadata *_metadata, int lines, const char *part,
-			      const char *word)
-{
-	char line[1024] = "";
-	int n = log_count(part, word, line, sizeof(line));
-
-	EXPECT_EQ(lines, n) {
-		TH_LOG("lines with '%s' and '%s', the last: %s", part, word ?: "", line);
-	}
-}
-
-/* Nobody said anything of the level of a warning, or worse */
-static inline void expect_no_warning(struct __test_metadata *_metadata)
-{
-	char level[] = "<0>";
-
-	for (; level[1] <= '4'; level[1]++)
-		expect_log(_metadata, 0, level, NULL);
 }
 
 #endif /* DMABUF_HEAPS_REGIONS_H */

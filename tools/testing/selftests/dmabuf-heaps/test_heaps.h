@@ -11,14 +11,6 @@
 
 #include "heaps.h"
 
-static inline double seconds_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
 /* TEST_FD is an open file of the test module, and these return 0, or -1 and errno */
 
 static inline int test_heap_add(int test_fd, struct dma_heap_test_add *add, const char *name)

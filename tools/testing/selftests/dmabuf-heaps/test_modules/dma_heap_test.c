@@ -300,6 +300,47 @@ static int import_take(struct test_file *file, int fd)
 	return 0;
 }
 
+static int import_mapped(struct test_file *file, u64 __user *user)
+{
+	struct scatterlist *sg;
+	u64 len = 0;
+	int i;
+
+	guard(mutex)(&file->lock);
+
+	if (!file->dmabuf)
+		return -ENOTCONN;
+	for_each_sgtable_dma_sg(file->sgt, sg, i)
+		len += sg_dma_len(sg);
+	return put_user(len, user);
+}
+
+static int import_invert(struct test_file *file)
+{
+	struct iosys_map map;
+	size_t i, n;
+	u64 *p;
+	int ret;
+
+	guard(mutex)(&file->lock);
+
+	if (!file->dmabuf)
+		return -ENOTCONN;
+	n = file->dmabuf->size / sizeof(*p);
+	ret = dma_buf_vmap_unlocked(file->dmabuf, &map);
+	if (ret)
+		return ret;
+	ret = dma_buf_begin_cpu_access(file->dmabuf, DMA_BIDIRECTIONAL);
+	if (!ret) {
+		p = map.vaddr;
+		for (i = 0; i < n; i++)
+			p[i] = ~p[i];
+		ret = dma_buf_end_cpu_access(file->dmabuf, DMA_BIDIRECTIONAL);
+	}
+	dma_buf_vunmap_unlocked(file->dmabuf, &map);
+	return ret;
+}
+
 static int find(const char *name)
 {
 	struct dma_heap *heap = dma_heap_find_by_name(name);
@@ -322,6 +363,10 @@ static long dma_heap_test_ioctl(struct file *f, unsigned int cmd, unsigned long 
 		return get_user(fd, (s32 __user *)user) ?: import_take(file, fd);
 	case DMA_HEAP_TEST_DROP:
 		return import_drop(file);
+	case DMA_HEAP_TEST_MAPPED:
+		return import_mapped(file, user);
+	case DMA_HEAP_TEST_INVERT:
+		return import_invert(file);
 	case DMA_HEAP_TEST_ADD:
 		return add_heap(file, user);
 	case DMA_HEAP_TEST_FIND:

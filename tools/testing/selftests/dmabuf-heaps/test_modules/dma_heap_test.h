@@ -26,6 +26,10 @@ struct dma_heap_test_add {
 #define DMA_HEAP_TEST_IMPORT	_IOW('T', 0, __s32)
 /* Gives it up */
 #define DMA_HEAP_TEST_DROP	_IO('T', 1)
+/* How many bytes of it the importer can address */
+#define DMA_HEAP_TEST_MAPPED	_IOR('T', 5, __u64)
+/* Inverts each of its bits, through a mapping of the kernel's */
+#define DMA_HEAP_TEST_INVERT	_IO('T', 6)
 /* Looks the heap up, and lets go of it: ENOENT if there is none */
 #define DMA_HEAP_TEST_FIND	_IOW('T', 2, struct dma_heap_test_find)
 /* Registers a heap, which is there until it is removed, or this file is closed */

@@ -27,7 +27,7 @@ demo: deps	## build the kernel with the series, boot it in QEMU, allocate from e
 check: deps	## run the tests (about an hour the first time)
 	@$P/check '$(value ONLY)'
 
-deep: deps	## the tests that take too long for check: 10,000 unloads in a race, and more
+deep: deps	## the tests that take too long for check: each patch by itself, costs against an unpatched kernel, and more
 	@$P/check --deep '$(value ONLY)'
 
 lint: deps	## the repository's own form: programs, words, exported files, tests of the harness

@@ -14,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
 
-.PHONY: help demo check deep lint deps tree export shell clean distclean FORCE
+.PHONY: help demo check deep bench lint deps tree export shell clean distclean FORCE
 
 help:	## this list
 	@echo 'make VERB [BASE=6.12] [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N] [ONLY=REGEX]'
@@ -29,6 +29,10 @@ check: deps	## run the tests (about an hour the first time)
 
 deep: deps	## the tests that take too long for check: each patch by itself, costs against an unpatched kernel, and more
 	@$P/check --deep '$(value ONLY)'
+
+bench:	## measure what buffers cost, without and with the series: docs/speed
+	@$P/deps python3-matplotlib
+	@$P/bench --arch $(ARCH)
 
 lint: deps	## the repository's own form: programs, words, exported files, tests of the harness
 	@$P/check 'checks/(lint|harness)$$'
@@ -63,5 +67,5 @@ $B/series/out/%/kernel: proof/kernels/% $(common) $B/applied
 	@$P/build $* && touch $@
 $B/base/out/%/kernel: proof/kernels/% $(common) $B/source
 	@$P/build $* && touch $@
-$B/%/guest.cpio: $B/%/kernel $(guest)
+$B/%/guest.cpio: $B/%/kernel $B/applied $(guest)
 	@$P/image $(notdir $*)

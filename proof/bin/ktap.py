@@ -54,6 +54,10 @@ def read_tests(output):
         if not (lines and re.match('K?TAP version', lines[0])):
             problems += [f'a result outside of any tests: {line}' for line in results[:1]]
             continue
+        top = [line for line in lines if re.match(r'(not )?ok [0-9]|1\.\.[0-9]', line)]
+        if any(line.startswith('1..') for line in top[1:]):  # the kernel's parser would never end
+            problems.append('the plan does not come first')
+            continue
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             kunit_parser.stdout._output = said

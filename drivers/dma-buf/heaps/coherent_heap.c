@@ -8,8 +8,8 @@
  * from one pool.
  *
  * The memory is usually no-map: it has no linear mapping and may have no struct
- * page. The kernel uses the pool's write-combined mapping and user space gets one
- * with the same attributes, so there are no caches to maintain.
+ * page. The kernel uses the pool's own mapping, which is not cached, and user space
+ * gets a write-combined one, so there are no caches to maintain.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -29,6 +29,7 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/of_reserved_mem.h>
+#include <linux/pfn.h>
 #include <linux/pgtable.h>
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
@@ -54,7 +55,7 @@ struct coherent_heap_buffer {
 	struct device *dev;
 	unsigned long len;
 	void *vaddr;
-	dma_addr_t dma_addr;
+	phys_addr_t phys;
 };
 
 /* The length of a scatterlist entry is an unsigned int */
@@ -129,15 +130,12 @@ static int coherent_heap_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma
 	if ((vma->vm_flags & (VM_SHARED | VM_MAYSHARE)) == 0)
 		return -EINVAL;
 
-	/*
-	 * The attributes of the pool's mapping. dma_mmap_wc() does not change them
-	 * for a device that counts as cache coherent, as the heap's does on some
-	 * architectures.
-	 */
+	/* The pool's own mapping is not cached either */
 	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 
-	return dma_mmap_wc(buffer->dev, vma, buffer->vaddr, buffer->dma_addr,
-			   buffer->len);
+	return dma_heap_remap_pfn_range(vma, vma->vm_start,
+					PHYS_PFN(buffer->phys) + vma->vm_pgoff,
+					vma->vm_end - vma->vm_start);
 }
 
 static int coherent_heap_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
@@ -199,7 +197,7 @@ static struct dma_buf *coherent_heap_allocate(struct dma_heap *heap,
 
 	buffer->dev = dma_heap_get_dev(heap);
 	buffer->len = len;
-	buffer->vaddr = dma_coherent_alloc(buffer->dev, len, &buffer->dma_addr);
+	buffer->vaddr = dma_coherent_alloc(buffer->dev, len, &buffer->phys);
 	if (!buffer->vaddr) {
 		ret = -ENOMEM;
 		goto free_buffer;

@@ -188,7 +188,7 @@ TEST_F(heap, a_map_of_a_part_shows_that_part)
 }
 
 /* All of a buffer is there, so mmap() can map all of it. No heap has to. */
-TEST_F(heap, reading_a_map_does_not_fault)
+TEST_F(heap, using_a_map_does_not_fault)
 {
 	const size_t pages = 256;
 	struct rusage before, after;
@@ -201,14 +201,75 @@ TEST_F(heap, reading_a_map_does_not_fault)
 	ASSERT_EQ(0, getrusage(RUSAGE_SELF, &before));
 	for (done = 0; done < pages; done += self->len / self->page) {
 		p = get_map(_metadata, buf, self->len);
-		for (i = 0; i < self->len; i += self->page)
-			ASSERT_EQ(0, p[i]);
+		for (i = 0; i < self->len; i += self->page) {
+			ASSERT_EQ(done ? 1 : 0, p[i]);
+			p[i] = 1;
+		}
 		munmap(p, self->len);
 	}
 	ASSERT_EQ(0, getrusage(RUSAGE_SELF, &after));
 	/* a few are the program's own */
 	if (after.ru_minflt - before.ru_minflt >= (long)pages / 4)
-		SKIP(return, "this heap maps pages one by one, when they are used");
+		SKIP(return, "maps of this heap fault when their pages are first used");
+}
+
+/* Writes in a child: the signal that this ends with, or 0 */
+static int write_in_child(unsigned char *p, unsigned char byte)
+{
+	int status = 0;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		setrlimit(RLIMIT_CORE, &(struct rlimit) { });
+		*p = byte;
+		_exit(0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+TEST_F(heap, a_map_can_be_moved_protected_and_split)
+{
+	size_t len = self->len, half = len / 2 / self->page * self->page;
+	unsigned char *p, *to;
+	int buf;
+
+	buf = heap_alloc(self->fd, len);
+	p = get_map(_metadata, buf, len);
+	fill(p, len, 6);
+	to = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, to);
+	ASSERT_EQ(to, mremap(p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	EXPECT_EQ(len, first_wrong(to, len, 6));
+	EXPECT_ERRNO(EFAULT, mremap(to, len, len + self->page, MREMAP_MAYMOVE));
+
+	EXPECT_EQ(0, write_in_child(to, 0x77));
+	EXPECT_EQ(0x77, to[0]);
+	ASSERT_EQ(0, mprotect(to, self->page, PROT_READ));
+	EXPECT_EQ(SIGSEGV, write_in_child(to, 0x78));
+	EXPECT_EQ(0x77, to[0]);
+	ASSERT_EQ(0, mprotect(to, self->page, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, write_in_child(to, pattern(0, 6)));
+
+	ASSERT_EQ(0, munmap(to + half, len - half));
+	EXPECT_EQ(half, first_wrong(to, half, 6));
+}
+
+TEST_F(heap, a_map_to_read_can_become_one_to_write)
+{
+	unsigned char *p;
+	int buf;
+
+	buf = heap_alloc(self->fd, self->page);
+	p = mmap(NULL, self->page, PROT_READ, MAP_SHARED, buf, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	EXPECT_EQ(SIGSEGV, write_in_child(p, 1));
+	EXPECT_EQ(0, p[0]);
+	ASSERT_EQ(0, mprotect(p, self->page, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, write_in_child(p, 1));
+	EXPECT_EQ(1, p[0]);
 }
 
 TEST_F(heap, no_map_goes_past_the_end)

@@ -337,7 +337,7 @@ static void touch(unsigned char *p, size_t len)
 		p[i] = 1;
 }
 
-/* The last step that was begun, if it failed */
+/* The step that failed, or STEPS */
 static enum step live(bool first)
 {
 	const struct source *s = now.source;
@@ -371,8 +371,12 @@ static enum step live(bool first)
 		failed = MMAP;
 		goto out;
 	}
-	if (s->advice)
-		madvise(p, b.len, s->advice);
+	/* without huge pages there is nothing to advise against */
+	if (s->advice && madvise(p, b.len, s->advice) && s->advice == MADV_HUGEPAGE) {
+		munmap(p, b.len);
+		failed = MMAP;
+		goto out;
+	}
 	t[4] = ns();
 	touch(p, b.len);
 	t[5] = ns();

@@ -14,9 +14,9 @@
  * that page tables and slabs grow by, entries of the list that an importer is given, and how many
  * of them have 1, 2, 4... pages or more.
  *
- * With -t, so many threads do it side by side, in one address space. With -f, free memory is in
- * pieces of less than 16 pages, until the module is unloaded. With -j, each line is an object of
- * JSON. What cannot be had is said on standard error.
+ * -t runs that many threads at once, in one address space. -f leaves free memory in pieces of less
+ * than 16 pages, until the module is unloaded. -j prints an object of JSON on each line. Sources
+ * that are not available are reported on standard error.
  *
  * Importing, mapping for the kernel, clearing and -f need the module dma_buf_bench. This is not
  * one of the tests, and nothing is judged. Run it alone, and as root.
@@ -24,6 +24,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -52,6 +53,7 @@
 #define LOOPS		1000UL		/* at most, of allocating and closing */
 #define LOOP_BYTES	(256 * MIB)	/* at most, in these */
 #define HELD		64UL		/* buffers, at most, to see what one takes */
+#define HELD_BYTES	(64 * MIB)	/* at most, in these, but one buffer */
 
 enum step {
 	OPEN, ALLOC, MMAP, TOUCH, SECOND, ATTACH, MAP, SYNC, UNMAP, DETACH, MAP_SNOOP, SYNC_SNOOP,
@@ -76,7 +78,10 @@ struct source {
 	int (*allocate)(int dev, struct buffer *b);	/* 0, or -1 and errno */
 	bool dmabuf;
 	int advice;		/* for the mapping, or 0 */
+	size_t unit;		/* lengths are multiples of this */
 };
+
+#define NOT_MEASURED	LONG_MIN
 
 static struct source sources[MAX_SOURCES];
 static int nr_sources;
@@ -270,8 +275,10 @@ static const char *vgem_path(void)
 static void add_source(const char *name, const char *path,
 		       int (*fn)(int dev, struct buffer *b), bool dmabuf, int advice)
 {
+	struct source s = { name, path, fn, dmabuf, advice, page_size };
+
 	if (nr_sources < MAX_SOURCES)
-		sources[nr_sources++] = (struct source) { name, path, fn, dmabuf, advice };
+		sources[nr_sources++] = s;
 }
 
 static int by_name(const void *a, const void *b)
@@ -295,6 +302,7 @@ static void find_sources(void)
 	qsort(sources, nr_sources, sizeof(sources[0]), by_name);
 	add_source("udmabuf", "/dev/udmabuf", udmabuf_allocate, true, 0);
 	add_source("udmabuf-hugetlb", "/dev/udmabuf", udmabuf_huge_allocate, true, 0);
+	sources[nr_sources - 1].unit = number_in("/proc/meminfo", "Hugepagesize:") ?: page_size;
 	add_source("vgem", vgem_path(), vgem_allocate, true, 0);
 	add_source("memfd", NULL, memfd_allocate, false, 0);
 	add_source("anonymous", NULL, anonymous_allocate, false, MADV_NOHUGEPAGE);
@@ -469,7 +477,7 @@ static void *thread(void *arg)
 static void hold(void)
 {
 	struct buffer b[2 * HELD];
-	unsigned long i, n = LOOP_BYTES / now.len;
+	unsigned long i, n = HELD_BYTES / now.len;
 	long before = 0;
 	int dev = -1;
 
@@ -477,14 +485,16 @@ static void hold(void)
 	if (now.source->path)
 		dev = open(now.source->path, O_RDWR | O_CLOEXEC);
 	for (i = 0; i < 2 * n; i++) {
-		if (i == n)
+		if (i == n) {
+			usleep(100 * 1000);	/* what is freed after a grace period */
 			before = slab_bytes();
-		if (allocate(dev, &b[i], i < n ? (size_t)page_size : now.len)) {
+		}
+		if (allocate(dev, &b[i], i < n ? now.source->unit : now.len)) {
 			drop(&b[i]);
 			break;
 		}
 	}
-	now.slab = i > n ? (slab_bytes() - before) / (long)(i - n) : 0;
+	now.slab = i > n ? (slab_bytes() - before) / (long)(i - n) : NOT_MEASURED;
 	while (i--)
 		drop(&b[i]);
 	if (dev >= 0)
@@ -553,7 +563,8 @@ static void print_counts(const char *source)
 	print_number("faults", now.faults[0]);
 	print_number("faults again", now.faults[1]);
 	print_number("page tables", now.page_tables);
-	print_number("slab", now.slab);
+	if (now.slab != NOT_MEASURED)
+		print_number("slab", now.slab);
 	print_number("entries", now.import.entries);
 	printf(json ? ", \"orders\": [" : "by order");
 	for (i = 0; i < DMA_BUF_BENCH_ORDERS; i++)
@@ -614,6 +625,7 @@ int main(int argc, char **argv)
 				    3840 * 2160 * 3 / 2, 32 * MIB, 256 * MIB };
 	int nr_sizes = 8, own_sizes = 0, nr_wanted = 0, opt, i, j, k;
 	const char *wanted[MAX_SOURCES];
+	char *end = "";
 
 	while ((opt = getopt(argc, argv, "s:l:r:t:fj")) != -1) {
 		switch (opt) {
@@ -623,7 +635,9 @@ int main(int argc, char **argv)
 			break;
 		case 'l':
 			if (own_sizes < MAX_SIZES)
-				sizes[own_sizes++] = strtoul(optarg, NULL, 0);
+				sizes[own_sizes++] = strtoul(optarg, &end, 0);
+			if (end == optarg || *end)
+				return wrong_arguments();
 			nr_sizes = own_sizes;
 			break;
 		case 'r':

@@ -24,7 +24,7 @@ help:	## this list
 demo: deps	## build the kernel with the series, boot it in QEMU, allocate from every heap
 	@$P/demo $(ARCH)
 
-check: deps	## run the tests (about an hour the first time)
+check: deps	## run the tests (more than an hour the first time)
 	@$P/check '$(value ONLY)'
 
 deep: deps	## the tests that take too long for check: each patch by itself, costs against an unpatched kernel, and more

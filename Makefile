@@ -2,7 +2,7 @@
 # The verbs. Each is a program in proof/bin, which says more about itself.
 #
 #   BASE=6.12           which series, and the kernel that it is for
-#   ARCH=arm64|x86_64   architecture of the guest, for demo, shell and bench
+#   ARCH=arm64|x86_64   architecture of the guest, for demo and shell
 #   KERNEL_SRC=/path    a kernel tree to use (it is only read) instead of Debian's package
 #   JOBS=N              how many compilers and guests at a time
 #   ONLY=REGEX          check and deep: only what matches, such as 'coherent' or 'arm64-m'
@@ -32,7 +32,7 @@ deep: deps	## the tests that take too long for check: each patch by itself, cost
 
 bench:	## measure what buffers cost, without and with the series, into docs/speed (an hour and more)
 	@$P/deps python3-matplotlib
-	@$P/bench --arch $(ARCH)
+	@$P/bench
 
 lint: deps	## the repository's own form: programs, words, exported files, tests of the harness
 	@$P/check 'checks/(lint|harness)$$'

@@ -532,17 +532,13 @@ TEST_F(heap, an_importer_takes_a_buffer_and_drops_it)
 	EXPECT_EQ(self->buffers, buffers_of(self->name));
 }
 
-TEST_F(heap, an_importer_gets_all_of_it)
+/* The device's addresses, and the mapping that the kernel has */
+static void import_all(struct __test_metadata *_metadata, int importer, int buf, size_t len)
 {
-	int importer, buf;
 	unsigned char *p;
 	__u64 mapped;
-	size_t len, i;
+	size_t i;
 
-	importer = open_test_module();
-	if (importer < 0)
-		SKIP(return, "no module " DMA_HEAP_TEST);
-	buf = odd_buffer(self->fd, self->page, self->len, &len);
 	p = get_map(_metadata, buf, len);
 	fill(p, len, 9);
 	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_IMPORT, &buf));
@@ -553,6 +549,23 @@ TEST_F(heap, an_importer_gets_all_of_it)
 		;
 	EXPECT_EQ(len, i);
 	ASSERT_EQ(0, ioctl(importer, DMA_HEAP_TEST_DROP));
+	munmap(p, len);
+}
+
+TEST_F(heap, an_importer_gets_all_of_it)
+{
+	int importer, buf;
+	size_t len;
+
+	importer = open_test_module();
+	if (importer < 0)
+		SKIP(return, "no module " DMA_HEAP_TEST);
+	buf = odd_buffer(self->fd, self->page, self->len, &len);
+	import_all(_metadata, importer, buf, len);
+	close(buf);
+	/* one chunk */
+	buf = heap_alloc(self->fd, self->page);
+	import_all(_metadata, importer, buf, self->page);
 }
 
 TEST_F(heap, a_buffer_outlives_the_fds)

@@ -99,7 +99,7 @@ host_arch() { case $(uname -m) in aarch64) echo arm64 ;; *) uname -m ;; esac; }
 cross_prefix() { # of the compiler for ARCH
 	local a=$1
 	[ "$a" != i386 ] || a=x86_64
-	[ "$a" = "$(host_arch)" ] && return 0
+	case $a in um | "$(host_arch)") return 0 ;; esac
 	case $a in
 	arm64) echo aarch64-linux-gnu- ;;
 	x86_64) echo x86_64-linux-gnu- ;;

@@ -687,31 +687,6 @@ TEST_F(heap, a_failed_copy_leaks_no_buffer)
 	EXPECT_EQ(self->buffers, buffers_of(self->name));
 }
 
-/* Where the architecture and the kernel can, the system heap's chunks of 2 MiB are */
-TEST(system_buffers_are_mapped_by_large_pages)
-{
-	const size_t len = 32 * MIB;
-	long long before, after;
-	unsigned char *p;
-	size_t i;
-	int heap;
-
-	die_first(_metadata);
-	heap = heap_open("system");
-	if (heap < 0)
-		SKIP(return, "no system heap");
-	before = number_in("/proc/self/status", "VmPTE");
-	p = get_map(_metadata, heap_alloc(heap, len), len);
-	for (i = 0; i < len; i += page_size())
-		p[i] = pattern(i, 8);
-	after = number_in("/proc/self/status", "VmPTE");
-	for (i = 0; i < len; i += page_size())
-		ASSERT_EQ(pattern(i, 8), p[i]);
-	/* small pages take 64 KiB of page tables, and what is above them a page or two */
-	if (after - before >= 32)
-		SKIP(return, "this kernel maps the system heap's buffers by small pages");
-}
-
 TEST(the_heaps_are_those_expected)
 {
 	char text[8192], *name, *next = text;

@@ -3,10 +3,8 @@
  * Processes that use buffers of DMA-BUF heaps, and die, fork and pass them on, leave
  * nothing behind
  */
-#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
 #include "areas.h"
 
@@ -100,57 +98,6 @@ TEST_F(heap, killed_while_it_allocates)
 	}
 	ksft_print_msg("%s: %d of %d kills came in the ioctl\n", self->name, hits, i);
 	EXPECT_LT(0, hits);
-}
-
-/* The processor time of a process that makes one request, killed that long after it began; in us */
-static long request_cost(struct __test_metadata *_metadata, const char *heap, size_t len,
-			 int *busy, useconds_t kill_after)
-{
-	struct rusage r;
-	int fd, status;
-	pid_t pid;
-
-	*busy = 0;
-	pid = fork_child(_metadata);
-	if (!pid) {
-		fd = heap_open(heap);
-		__atomic_store_n(busy, 1, __ATOMIC_SEQ_CST);
-		_exit(heap_alloc(fd, len) < 0);
-	}
-	if (kill_after) {
-		while (!__atomic_load_n(busy, __ATOMIC_SEQ_CST))
-			sched_yield();
-		usleep(kill_after);
-		kill(pid, SIGKILL);
-	}
-	ASSERT_EQ(pid, wait4(pid, &status, 0, &r));
-	ASSERT_TRUE(WIFSIGNALED(status) || !status);
-	return (r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000 + r.ru_utime.tv_usec +
-	       r.ru_stime.tv_usec;
-}
-
-/* Clearing is most of the work, and need not be done for somebody who was killed */
-TEST_F(heap, a_killed_request_ends_soon)
-{
-	size_t len = 64 * MIB;
-	long full = LONG_MAX, cost;
-	int i, soon = 0, *busy;
-
-	if (!is_system(self->index) && largest[self->index] < len)
-		len = largest[self->index];
-	busy = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, busy);
-	for (i = 0; i < 3; i++) {
-		cost = request_cost(_metadata, self->name, len, busy, 0);
-		full = cost < full ? cost : full;
-	}
-	for (i = 0; i < KILLS && !soon; i++) {
-		cost = request_cost(_metadata, self->name, len, busy, full / 4);
-		soon += cost < full / 4 * 3;
-	}
-	EXPECT_LT(0, soon) {
-		TH_LOG("%zu bytes take %ld us of a processor, even for who was killed", len, full);
-	}
 }
 
 TEST_F(heap, shared_over_fork)

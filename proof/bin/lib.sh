@@ -99,8 +99,8 @@ host_arch() { case $(uname -m) in aarch64) echo arm64 ;; *) uname -m ;; esac; }
 cross_prefix() { # of the compiler for ARCH
 	local a=$1
 	[ "$a" != i386 ] || a=x86_64
-	case $a in um | "$(host_arch)") return 0 ;; esac
 	case $a in
+	um | "$(host_arch)") ;;
 	arm64) echo aarch64-linux-gnu- ;;
 	x86_64) echo x86_64-linux-gnu- ;;
 	*) die "unknown architecture '$a': arm64 and x86_64 are known" ;;

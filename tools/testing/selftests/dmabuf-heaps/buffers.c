@@ -165,26 +165,48 @@ static int odd_buffer(int heap, long page, size_t otherwise, size_t *len)
 	return buf;
 }
 
+static void part_shows(struct __test_metadata *_metadata, int buf, size_t off, size_t n)
+{
+	unsigned char *part;
+	size_t i;
+
+	part = mmap(NULL, n, PROT_READ, MAP_SHARED, buf, off);
+	ASSERT_NE(MAP_FAILED, part);
+	for (i = 0; i < n && part[i] == pattern(off + i, 5); i += 509)
+		;
+	ASSERT_LE(n, i) {
+		TH_LOG("byte %zu of the map at %zu", i, off);
+	}
+	munmap(part, n);
+}
+
 TEST_F(heap, a_map_of_a_part_shows_that_part)
 {
-	size_t max = 40 * self->page, len, off, n, i;
-	unsigned char *p, *part;
+	size_t max = 40 * self->page, huge = 2 * MIB, len, off;
+	unsigned char *p;
 	int buf;
 
 	buf = odd_buffer(self->fd, self->page, self->len, &len);
 	p = get_map(_metadata, buf, len);
 	fill(p, len, 5);
-	for (off = 0; off < len; off += 7 * self->page) {
-		n = max < len - off ? max : len - off;
-		part = mmap(NULL, n, PROT_READ, MAP_SHARED, buf, off);
-		ASSERT_NE(MAP_FAILED, part);
-		for (i = 0; i < n && part[i] == pattern(off + i, 5); i += 509)
-			;
-		ASSERT_LE(n, i) {
-			TH_LOG("byte %zu of the map at %zu", i, off);
-		}
-		munmap(part, n);
+	for (off = 0; off < len; off += 7 * self->page)
+		part_shows(_metadata, buf, off, max < len - off ? max : len - off);
+	munmap(p, len);
+	close(buf);
+
+	/* a large buffer is perhaps mapped by large pages */
+	buf = heap_alloc(self->fd, LARGE);
+	if (buf < 0)
+		return;
+	p = get_map(_metadata, buf, LARGE);
+	fill(p, LARGE, 5);
+	for (off = 0; off < LARGE; off += huge) {
+		part_shows(_metadata, buf, off, LARGE - off);
+		part_shows(_metadata, buf, off, huge - self->page);
+		part_shows(_metadata, buf, off + self->page, huge - self->page);
+		part_shows(_metadata, buf, off + huge - self->page, self->page);
 	}
+	part_shows(_metadata, buf, self->page, LARGE - 2 * self->page);
 }
 
 /* All of a buffer is there, so mmap() can map all of it. No heap has to. */
@@ -230,31 +252,67 @@ static int write_in_child(unsigned char *p, unsigned char byte)
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-TEST_F(heap, a_map_can_be_moved_protected_and_split)
+/* To an address at this distance from one that a large page can have */
+static void move_protect_split(struct __test_metadata *_metadata, int buf, size_t len,
+			       long page, size_t distance)
 {
-	size_t len = self->len, half = len / 2 / self->page * self->page;
-	unsigned char *p, *to;
-	int buf;
+	size_t huge = 2 * MIB, half = len / 2 / page * page;
+	unsigned char *p, *to, *room;
 
-	buf = heap_alloc(self->fd, len);
 	p = get_map(_metadata, buf, len);
 	fill(p, len, 6);
-	to = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, to);
+	room = mmap(NULL, len + 2 * huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)room);
+	to = room + huge - (unsigned long)room % huge + distance;
 	ASSERT_EQ(to, mremap(p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to));
 	EXPECT_EQ(len, first_wrong(to, len, 6));
-	EXPECT_ERRNO(EFAULT, mremap(to, len, len + self->page, MREMAP_MAYMOVE));
+	EXPECT_ERRNO(EFAULT, mremap(to, len, len + page, MREMAP_MAYMOVE));
 
 	EXPECT_EQ(0, write_in_child(to, 0x77));
 	EXPECT_EQ(0x77, to[0]);
-	ASSERT_EQ(0, mprotect(to, self->page, PROT_READ));
+	ASSERT_EQ(0, mprotect(to, page, PROT_READ));
 	EXPECT_EQ(SIGSEGV, write_in_child(to, 0x78));
 	EXPECT_EQ(0x77, to[0]);
-	ASSERT_EQ(0, mprotect(to, self->page, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, write_in_child(to + len - 1, pattern(len - 1, 6)));
+	ASSERT_EQ(0, mprotect(to, page, PROT_READ | PROT_WRITE));
 	EXPECT_EQ(0, write_in_child(to, pattern(0, 6)));
+	EXPECT_EQ(len, first_wrong(to, len, 6));
 
+	ASSERT_EQ(0, mprotect(to, len, PROT_NONE));
+	EXPECT_EQ(SIGSEGV, write_in_child(to + half, 0x79));
+	ASSERT_EQ(0, mprotect(to, len, PROT_READ));
+	EXPECT_EQ(SIGSEGV, write_in_child(to + half, 0x79));
+	ASSERT_EQ(0, mprotect(to, len, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, write_in_child(to + half, pattern(half, 6)));
+	EXPECT_EQ(len, first_wrong(to, len, 6));
+
+	/* what is below, between and above the holes stays */
 	ASSERT_EQ(0, munmap(to + half, len - half));
 	EXPECT_EQ(half, first_wrong(to, half, 6));
+	ASSERT_EQ(0, munmap(to, page));
+	if (half > 3 * page) {
+		ASSERT_EQ(0, munmap(to + 2 * page, page));
+		EXPECT_EQ(pattern(page, 6), to[page]);
+		EXPECT_EQ(pattern(half - 1, 6), to[half - 1]);
+	}
+	munmap(room, len + 2 * huge);
+}
+
+TEST_F(heap, a_map_can_be_moved_protected_and_split)
+{
+	size_t sizes[] = { self->len, LARGE };
+	unsigned int i;
+	int buf;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		buf = heap_alloc(self->fd, sizes[i]);
+		if (buf < 0 && sizes[i] > self->len)
+			break;
+		ASSERT_LE(0, buf);
+		move_protect_split(_metadata, buf, sizes[i], self->page, 0);
+		move_protect_split(_metadata, buf, sizes[i], self->page, self->page);
+		close(buf);
+	}
 }
 
 TEST_F(heap, a_map_to_read_can_become_one_to_write)
@@ -627,6 +685,31 @@ TEST_F(heap, a_failed_copy_leaks_no_buffer)
 		SKIP(return, "no " BUFINFO);
 	fault_rounds(_metadata, self->fd, self->page);
 	EXPECT_EQ(self->buffers, buffers_of(self->name));
+}
+
+/* Where the architecture and the kernel can, and memory is not in small pieces */
+TEST(system_buffers_are_mapped_by_large_pages)
+{
+	const size_t len = 32 * MIB;
+	long long before, after;
+	unsigned char *p;
+	size_t i;
+	int heap;
+
+	die_first(_metadata);
+	heap = heap_open("system");
+	if (heap < 0)
+		SKIP(return, "no system heap");
+	before = number_in("/proc/self/status", "VmPTE");
+	p = get_map(_metadata, heap_alloc(heap, len), len);
+	for (i = 0; i < len; i += page_size())
+		p[i] = pattern(i, 8);
+	after = number_in("/proc/self/status", "VmPTE");
+	for (i = 0; i < len; i += page_size())
+		ASSERT_EQ(pattern(i, 8), p[i]);
+	/* small pages take 64 KiB of page tables, and what is above them a page or two */
+	if (after - before >= 32)
+		SKIP(return, "this kernel maps the system heap's buffers by small pages");
 }
 
 TEST(the_heaps_are_those_expected)

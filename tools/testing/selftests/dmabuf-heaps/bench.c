@@ -3,7 +3,7 @@
  * What a buffer costs in its whole life, by where it comes from: each DMA-BUF heap there is, and
  * what a program would take instead
  *
- *	bench [-s SOURCE]... [-l BYTES]... [-r ROUNDS] [-t THREADS] [-f] [-j]
+ *	bench [-s SOURCE]... [-l BYTES]... [-r ROUNDS] [-t THREADS] [-f] [-c] [-j]
  *
  * A line for each source, size and step: of how many samples, and the least, the median, and the
  * 95th percentile of the times in nanoseconds. A sample of "allocate and close" is the mean of up
@@ -15,8 +15,10 @@
  * of them have 1, 2, 4... pages or more.
  *
  * -t runs that many threads at once, in one address space. -f leaves free memory in pieces of less
- * than 16 pages, until the module is unloaded. -j prints an object of JSON on each line. Sources
- * that are not available are reported on standard error.
+ * than 16 pages, until the module is unloaded. -c fills memory with a file before each buffer, CMA
+ * areas to about nine tenths, and leaves room beside them, so that a buffer of the CMA heap has the
+ * pages of the file moved; this measures neither counts nor the mean of many. -j prints an
+ * object of JSON on each line. Sources that are not available are reported on standard error.
  *
  * Importing, mapping for the kernel, clearing and -f need the module dma_buf_bench. This is not
  * one of the tests, and nothing is judged. Run it alone, and as root.
@@ -85,7 +87,7 @@ struct source {
 
 static struct source sources[MAX_SOURCES];
 static int nr_sources;
-static bool json, fragmented;
+static bool json, fragmented, full;
 static int nr_threads = 1, nr_rounds, bench_fd = -1;
 
 static long page_size;
@@ -309,6 +311,29 @@ static void find_sources(void)
 	add_source("anonymous-huge", NULL, anonymous_allocate, false, MADV_HUGEPAGE);
 }
 
+/*
+ * A file in all of memory but what the machine needs to go on: the page allocator takes pages of
+ * CMA areas when these have more than half of what is free. A hole where the file begins, before
+ * it came to CMA areas, is where its pages can be moved to.
+ */
+static void fill_areas(void)
+{
+	static char chunk[64 * KIB];
+	const long left = 64 * MIB;
+	static int fd = -1;
+
+	if (fd >= 0)
+		close(fd);
+	fd = memfd_create("file", MFD_CLOEXEC);
+	while (number_in("/proc/meminfo", "MemFree:") > left)
+		if (write(fd, chunk, sizeof(chunk)) != sizeof(chunk))
+			break;
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, now.len + 16 * MIB)) {
+		perror("memory is not filled");
+		exit(1);
+	}
+}
+
 /* One life */
 
 static int import(int fd, bool first)
@@ -356,6 +381,8 @@ static enum step live(bool first)
 	__u64 t[10];
 	void *p;
 
+	if (full)
+		fill_areas();
 	t[0] = ns();
 	if (s->path) {
 		dev = open(s->path, O_RDWR | O_CLOEXEC);
@@ -468,7 +495,7 @@ static void *thread(void *arg)
 		if (step != STEPS)
 			failed(step);
 	}
-	if (!now.error && !loop())
+	if (!now.error && !full && !loop())
 		failed(LOOP);
 	return NULL;
 }
@@ -523,8 +550,9 @@ static int by_size(const void *a, const void *b)
 static void print_what(const char *source)
 {
 	if (json)
-		printf("{\"source\": \"%s\", \"bytes\": %zu, \"threads\": %d, \"fragmented\": %s",
-		       source, now.len, nr_threads, fragmented ? "true" : "false");
+		printf("{\"source\": \"%s\", \"bytes\": %zu, \"threads\": %d, \"memory\": \"%s\"",
+		       source, now.len, nr_threads,
+		       fragmented ? "fragmented" : full ? "full" : "fresh");
 	else
 		printf("%-20s %10zu  ", source, now.len);
 }
@@ -605,7 +633,7 @@ static void measure(const struct source *source, size_t len)
 	}
 	for (i = 0; i < STEPS; i++)
 		print_step(source->name, i);
-	if (nr_threads == 1) {
+	if (nr_threads == 1 && !full) {
 		hold();
 		print_counts(source->name);
 	}
@@ -615,7 +643,7 @@ static void measure(const struct source *source, size_t len)
 static int wrong_arguments(void)
 {
 	fprintf(stderr,
-		"usage: bench [-s SOURCE]... [-l BYTES]... [-r ROUNDS] [-t THREADS] [-f] [-j]\n");
+		"usage: bench [-s SOURCE]... [-l BYTES]... [-r ROUNDS] [-t THREADS] [-f] [-c] [-j]\n");
 	return 2;
 }
 
@@ -627,7 +655,7 @@ int main(int argc, char **argv)
 	const char *wanted[MAX_SOURCES];
 	char *end = "";
 
-	while ((opt = getopt(argc, argv, "s:l:r:t:fj")) != -1) {
+	while ((opt = getopt(argc, argv, "s:l:r:t:fcj")) != -1) {
 		switch (opt) {
 		case 's':
 			if (nr_wanted < MAX_SOURCES)
@@ -649,6 +677,9 @@ int main(int argc, char **argv)
 		case 'f':
 			fragmented = true;
 			break;
+		case 'c':
+			full = true;
+			break;
 		case 'j':
 			json = true;
 			break;
@@ -657,6 +688,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (optind < argc || nr_threads < 1 || nr_threads > MAX_THREADS || nr_rounds < 0 ||
+	    (full && nr_threads > 1) ||
 	    nr_rounds > MAX_SAMPLES / MAX_THREADS)
 		return wrong_arguments();
 

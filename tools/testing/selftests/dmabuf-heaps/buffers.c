@@ -4,12 +4,16 @@
  */
 #include "heaps.h"
 
+#include <pthread.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 
 #define SIZE		MIB
 #define LARGE		(4 * MIB)
 #define FAULT_ROUNDS	100
+#define TOUCHERS	4
+#define TOUCH_ROUNDS	30
 
 FIXTURE(heap) {
 	const char *name;
@@ -313,6 +317,115 @@ TEST_F(heap, a_map_can_be_moved_protected_and_split)
 		move_protect_split(_metadata, buf, sizes[i], self->page, self->page);
 		close(buf);
 	}
+}
+
+/* A buffer that large pages may map, or one as large as the heap has it */
+static int large_buffer(int heap, size_t len, size_t *got)
+{
+	int buf = heap_alloc(heap, LARGE);
+
+	*got = buf < 0 ? len : LARGE;
+	return buf < 0 ? heap_alloc(heap, len) : buf;
+}
+
+/* As who looks for the pages that a process writes to does: their entries become read-only */
+TEST_F(heap, a_map_is_written_to_after_its_entries_became_read_only)
+{
+	static const char text[] = "from a file";
+	int buf, step, fd[2];
+	unsigned char *p;
+	size_t len, off;
+
+	buf = large_buffer(self->fd, self->len, &len);
+	p = get_map(_metadata, buf, len);
+	ASSERT_EQ(0, pipe(fd));
+	for (step = 0; step < 3; step++) {
+		write_text("/proc/self/clear_refs", "4");
+		if (step) {
+			ASSERT_EQ(0, mprotect(p, len, PROT_READ));
+			ASSERT_EQ(0, mprotect(p, len, PROT_READ | PROT_WRITE));
+		}
+		/* first the program writes, or the kernel */
+		for (off = 0; off < len; off += len / 4) {
+			if (off / (len / 4) % 2 == (size_t)step % 2) {
+				ASSERT_EQ(sizeof(text), write(fd[1], text, sizeof(text)));
+				ASSERT_EQ(sizeof(text), read(fd[0], p + off, sizeof(text)));
+				ASSERT_STREQ(text, (char *)p + off);
+			}
+			p[off] = step + 1;
+			ASSERT_EQ(step + 1, p[off]);
+		}
+	}
+	close(fd[0]);
+	close(fd[1]);
+	munmap(p, len);
+	close(buf);
+}
+
+TEST_F(heap, a_child_shares_what_nobody_touched_yet)
+{
+	unsigned char *p;
+	size_t len, off;
+	int buf;
+
+	buf = large_buffer(self->fd, self->len, &len);
+	p = get_map(_metadata, buf, len);
+	for (off = 0; off < len; off += len / 4 + self->page)
+		ASSERT_EQ(0, write_in_child(p + off, pattern(off, 9)));
+	for (off = 0; off < len; off += len / 4 + self->page)
+		ASSERT_EQ(pattern(off, 9), p[off]);
+	munmap(p, len);
+	close(buf);
+}
+
+struct toucher {
+	unsigned char *p;
+	size_t len, page, first;
+	int *go;
+};
+
+static void *touch_pages(void *arg)
+{
+	struct toucher *t = arg;
+	size_t off;
+
+	while (!__atomic_load_n(t->go, __ATOMIC_ACQUIRE))
+		;
+	for (off = t->first * t->page; off < t->len; off += TOUCHERS * t->page)
+		t->p[off] = pattern(off, 10);
+	return NULL;
+}
+
+/* Threads touch the same buffer, while the process changes its mind about large pages */
+TEST_F(heap, is_mapped_by_threads_with_and_without_large_pages)
+{
+	pthread_t thread[TOUCHERS];
+	struct toucher t[TOUCHERS];
+	int round, i, go, buf;
+	unsigned char *p;
+	size_t len, off;
+
+	buf = large_buffer(self->fd, self->len, &len);
+	for (round = 0; round < TOUCH_ROUNDS; round++) {
+		p = get_map(_metadata, buf, len);
+		go = 0;
+		for (i = 0; i < TOUCHERS; i++) {
+			t[i] = (struct toucher) { p, len, self->page, i, &go };
+			ASSERT_EQ(0, pthread_create(&thread[i], NULL, touch_pages, &t[i]));
+		}
+		__atomic_store_n(&go, 1, __ATOMIC_RELEASE);
+		for (i = 0; i < 4; i++)
+			ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, (round + i) % 2, 0, 0, 0));
+		for (i = 0; i < TOUCHERS; i++)
+			ASSERT_EQ(0, pthread_join(thread[i], NULL));
+		for (off = 0; off < len; off += self->page)
+			ASSERT_EQ(pattern(off, 10), p[off]);
+		for (off = 0; off < len; off += self->page)
+			p[off] = 0;
+		munmap(p, len);
+	}
+	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+	close(buf);
 }
 
 TEST_F(heap, a_map_to_read_can_become_one_to_write)
@@ -693,15 +806,18 @@ TEST(system_buffers_are_mapped_by_large_pages)
 	const size_t len = 32 * MIB;
 	long long before, after;
 	unsigned char *p;
+	int heap, buf;
 	size_t i;
-	int heap;
 
 	die_first(_metadata);
+	if (page_size() != 4096)
+		SKIP(return, "with pages of this size a buffer has no chunk as large");
 	heap = heap_open("system");
-	if (heap < 0)
-		SKIP(return, "no system heap");
+	buf = heap < 0 ? -1 : heap_alloc(heap, len);
+	if (buf < 0)
+		SKIP(return, "no system heap, or not enough memory");
 	before = number_in("/proc/self/status", "VmPTE");
-	p = get_map(_metadata, heap_alloc(heap, len), len);
+	p = get_map(_metadata, buf, len);
 	for (i = 0; i < len; i += page_size())
 		p[i] = pattern(i, 8);
 	after = number_in("/proc/self/status", "VmPTE");

@@ -94,16 +94,17 @@ static bool differs(const struct memory *a, const struct memory *b, int rounds)
 /* Whether nobody else takes memory, or gives it back, all the time: boot may not be over yet */
 static bool quiet(struct memory *m)
 {
-	struct memory before;
+	struct memory before = { 0 };
 	int i;
 
-	for (i = 0; i < 60; i++)
+	for (i = 0; i < 30; i++) {
 		if (measure(&before) && measure(m) && !differs(&before, m, 0) &&
 		    !differs(m, &before, 0))
 			return true;
-	ksft_print_msg("with no rounds: Slab %+lld, MemAvailable %+lld, VmallocUsed %+lld bytes\n",
-		       m->slab - before.slab, m->available - before.available,
-		       m->vmalloc - before.vmalloc);
+		ksft_print_msg("without rounds: Slab %+lld, MemAvailable %+lld, Vmalloc %+lld\n",
+			       m->slab - before.slab, m->available - before.available,
+			       m->vmalloc - before.vmalloc);
+	}
 	return false;
 }
 
@@ -162,7 +163,7 @@ static void costs_nothing(struct __test_metadata *_metadata, const struct memory
 TEST_F_TIMEOUT(reload, rounds_change_nothing, 6 * 3600)
 {
 	char before[65536], after[65536];
-	struct memory start, middle, end;
+	struct memory start = { 0 }, middle = { 0 }, end = { 0 };
 	int half = self->rounds / 2;
 	bool measured;
 

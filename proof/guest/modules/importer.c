@@ -412,4 +412,4 @@ module_exit(importer_exit);
 
 MODULE_DESCRIPTION("Imports DMA-BUFs into QEMU's edu device, and for nodes of the device tree");
 MODULE_LICENSE("GPL");
-MODULE_INFO(import_ns, "DMA_BUF");	/* MODULE_IMPORT_NS() takes a string in 7.3 and not in 6.12 */
+MODULE_INFO(import_ns, "DMA_BUF"); /* as MODULE_IMPORT_NS(), whose argument differs in 7.3 */

@@ -233,4 +233,4 @@ module_exit(heap_lookup_exit);
 
 MODULE_DESCRIPTION("Measures the lookup of DMA-BUF heaps");
 MODULE_LICENSE("GPL");
-MODULE_IMPORT_NS(DMA_BUF_HEAP);
+MODULE_INFO(import_ns, "DMA_BUF_HEAP"); /* as MODULE_IMPORT_NS(), whose argument differs in 7.3 */

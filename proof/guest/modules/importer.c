@@ -412,4 +412,4 @@ module_exit(importer_exit);
 
 MODULE_DESCRIPTION("Imports DMA-BUFs into QEMU's edu device, and for nodes of the device tree");
 MODULE_LICENSE("GPL");
-MODULE_IMPORT_NS(DMA_BUF);
+MODULE_INFO(import_ns, "DMA_BUF"); /* as MODULE_IMPORT_NS(), whose argument differs in 7.3 */

@@ -40,14 +40,14 @@ need() {
 
 # run LABEL LOG COMMAND...: runs it with its output in LOG, and shows that it moves. Returns its status.
 run() {
-	local label=$1 log=$2 start=$SECONDS next=15 t rc=0 tty=0
+	local label=$1 log=$2 start=$SECONDS next=15 t=0 rc=0 tty=0
 	shift 2
 	if [ -t 2 ] && [ "${TERM:-dumb}" != dumb ]; then tty=1; fi
 	mkdir -p "${log%/*}"
 	( "$@" ) >"$log" 2>&1 </dev/null &
 	local pid=$!
 	RUN_PIDS+=("$pid")
-	while sleep 0.2; kill -0 "$pid" 2>/dev/null; do
+	while sleep "$((t > 5))".2; kill -0 "$pid" 2>/dev/null; do
 		t=$((SECONDS - start))
 		if [ $tty -eq 1 ]; then
 			printf '\r\033[K  %s  %d:%02d  %d lines' "$label" $((t / 60)) $((t % 60)) "$(wc -l <"$log")" >&2

@@ -14,6 +14,7 @@
 #define FAULT_ROUNDS	100
 #define TOUCHERS	4
 #define TOUCH_ROUNDS	30
+#define TOUCH_MAPS	32
 
 FIXTURE(heap) {
 	const char *name;
@@ -379,53 +380,85 @@ TEST_F(heap, a_child_shares_what_nobody_touched_yet)
 }
 
 struct toucher {
-	unsigned char *p;
+	unsigned char **maps;
 	size_t len, page, first;
-	int *go;
+	int *go, *running;
 };
 
+/* Each map shows the same buffer, so each has a byte of its own in the pages */
 static void *touch_pages(void *arg)
 {
 	struct toucher *t = arg;
-	size_t off;
+	size_t off, step;
+	int i;
 
 	while (!__atomic_load_n(t->go, __ATOMIC_ACQUIRE))
 		;
-	for (off = t->first * t->page; off < t->len; off += TOUCHERS * t->page)
-		t->p[off] = pattern(off, 10);
+	for (i = 0; i < TOUCH_MAPS; i++) {
+		step = i ? t->len / 4 : TOUCHERS * t->page;
+		for (off = t->first * t->page; off < t->len; off += step)
+			t->maps[i][off + i] = pattern(off + i, 10);
+	}
+	__atomic_sub_fetch(t->running, 1, __ATOMIC_RELEASE);
 	return NULL;
 }
 
 /* Threads touch the same buffer, while the process changes its mind about large pages */
 TEST_F(heap, is_mapped_by_threads_with_and_without_large_pages)
 {
+	unsigned char *maps[TOUCH_MAPS];
 	pthread_t thread[TOUCHERS];
 	struct toucher t[TOUCHERS];
-	int round, i, go, buf;
-	unsigned char *p;
+	int round, i, go, running, buf, n = 0;
 	size_t len, off;
 
 	buf = large_buffer(self->fd, self->len, &len);
 	for (round = 0; round < TOUCH_ROUNDS; round++) {
-		p = get_map(_metadata, buf, len);
+		for (i = 0; i < TOUCH_MAPS; i++)
+			maps[i] = get_map(_metadata, buf, len);
 		go = 0;
+		running = TOUCHERS;
 		for (i = 0; i < TOUCHERS; i++) {
-			t[i] = (struct toucher) { p, len, self->page, i, &go };
+			t[i] = (struct toucher) { maps, len, self->page, i, &go, &running };
 			ASSERT_EQ(0, pthread_create(&thread[i], NULL, touch_pages, &t[i]));
 		}
 		__atomic_store_n(&go, 1, __ATOMIC_RELEASE);
-		for (i = 0; i < 4; i++)
-			ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, (round + i) % 2, 0, 0, 0));
+		while (__atomic_load_n(&running, __ATOMIC_ACQUIRE))
+			ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, ++n % 2, 0, 0, 0));
 		for (i = 0; i < TOUCHERS; i++)
 			ASSERT_EQ(0, pthread_join(thread[i], NULL));
+		ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0));
 		for (off = 0; off < len; off += self->page)
-			ASSERT_EQ(pattern(off, 10), p[off]);
-		for (off = 0; off < len; off += self->page)
-			p[off] = 0;
-		munmap(p, len);
+			ASSERT_EQ(pattern(off, 10), maps[0][off]);
+		for (i = 1; i < TOUCH_MAPS; i++)
+			for (off = 0; off < len; off += len / 4)
+				ASSERT_EQ(pattern(off + i, 10), maps[0][off + i]);
+		memset(maps[0], 0, len);
+		for (i = 0; i < TOUCH_MAPS; i++)
+			munmap(maps[i], len);
 	}
-	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
 	close(buf);
+}
+
+/* mmap() leaves nothing to large pages then */
+TEST_F(heap, using_a_map_does_not_fault_without_large_pages)
+{
+	struct rusage before, after;
+	unsigned char *p;
+	size_t len, off;
+	int buf;
+
+	buf = large_buffer(self->fd, self->len, &len);
+	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+	p = get_map(_metadata, buf, len);
+	ASSERT_EQ(0, getrusage(RUSAGE_SELF, &before));
+	for (off = 0; off < len; off += self->page)
+		p[off] = pattern(off, 11);
+	ASSERT_EQ(0, getrusage(RUSAGE_SELF, &after));
+	for (off = 0; off < len; off += self->page)
+		ASSERT_EQ(pattern(off, 11), p[off]);
+	if (after.ru_minflt - before.ru_minflt >= (long)(len / self->page / 4))
+		SKIP(return, "maps of this heap fault when their pages are first used");
 }
 
 TEST_F(heap, a_map_to_read_can_become_one_to_write)

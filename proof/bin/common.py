@@ -31,14 +31,14 @@ def die(reason, log=None, status=1):
 
 def lines_for(path, kernel):
     """The lines of a scenario's file that hold for a kernel: '[PATTERN...]' begins those of some kernels,
-    '[*]' those of all again. '#' begins a comment."""
+    or of a base ('[*@7.3]'), '[*]' those of all again. '#' begins a comment."""
     here = True
     try:
         with open(path, encoding='utf-8') as f:
             for line in f:
                 line = line.rstrip('\n')
                 if re.fullmatch(r'\[[^]]+\]', line):
-                    here = any(fnmatch.fnmatchcase(kernel, p) for p in line[1:-1].split())
+                    here = any(fnmatch.fnmatchcase(k, p) for p in line[1:-1].split() for k in (kernel, f'{kernel}@{BASE}'))
                 elif here and line.strip() and not line.startswith('#'):
                     yield line
     except OSError as e:

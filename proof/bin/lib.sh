@@ -127,6 +127,15 @@ result() {
 	echo "not ok $TESTS - $1: $(head -n 1 <<<"$2" | tr '#' ' ')$(n=$(wc -l <<<"$2"); [ "$n" -eq 1 ] || echo " (and $((n - 1)) more)")"
 	head -n 40 <<<"$2" | sed 's/^/#   /'
 }
+# pass_on BEFORE: the tests of another program, whose TAP comes in, become ours, with BEFORE before their names
+pass_on() {
+	local line
+	while IFS= read -r line; do
+		case $line in 1..*) continue ;; ok\ * | not\ ok\ *) TESTS=$((TESTS + 1)); [[ $line = ok* ]] || BAD=$((BAD + 1)) ;; esac
+		[[ ! $line =~ ^((not )?ok)\ [0-9]+\ -\ (.*) ]] || line="${BASH_REMATCH[1]} $TESTS - $1${BASH_REMATCH[3]}"
+		echo "$line"
+	done
+}
 # check NAME FUNCTION: what the function prints is what it complains of, and it must not fail. CHECK=NAME: only that one
 check() {
 	local out rc=0

@@ -5,6 +5,7 @@
 #   ARCH=arm64|x86_64   architecture of the guest, for demo and shell
 #   KERNEL_SRC=/path    a kernel tree to use (it is only read) instead of Debian's package
 #   JOBS=N              how many compilers and guests at a time
+#   CONFIG=/path        deb: a configuration of yours, such as /boot/config-6.12.48+deb13-amd64
 #   ONLY=REGEX          check and deep: only what matches, such as 'coherent' or 'arm64-m'
 
 BASE ?= 6.12
@@ -14,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
 
-.PHONY: help demo check deep bench lint deps tree export shell clean distclean FORCE
+.PHONY: help demo check deep bench deb lint deps tree export shell clean distclean FORCE
 
 help:	## this list
 	@echo 'make VERB [BASE=6.12] [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N] [ONLY=REGEX]'
@@ -33,6 +34,10 @@ deep: deps	## the tests that take too long for check: each patch by itself, cost
 bench:	## measure what buffers cost, without and with the series, into docs/speed (an hour and more)
 	@$P/deps python3-matplotlib
 	@$P/bench
+
+deb: deps	## Debian packages of a kernel with the series, in build/BASE/deb: a small one (minutes), or with CONFIG=/boot/config-... yours (hours)
+	@$P/deps debhelper dpkg-dev
+	@$P/package '$(if $(filter-out file,$(origin ARCH)),$(ARCH))' '$(CONFIG)'
 
 lint: deps	## the repository's own form: programs, words, exported files, tests of the harness
 	@$P/check 'checks/(lint|harness)$$'
@@ -61,7 +66,7 @@ $B/source: series/$(BASE)/base $(if $(KERNEL_SRC)$(UPDATE),FORCE)
 $B/applied: $B/source series/$(BASE)/series $(wildcard series/$(BASE)/*.patch)
 	@$P/apply
 common := $(wildcard proof/kernels/*.config) $P/build $P/configure $P/kmake
-guest := $(wildcard proof/guest/*.[ch] proof/guest/modules/*.[ch]) proof/guest/once $P/image
+guest := $(wildcard proof/guest/*.[ch] proof/guest/modules/*.[ch] proof/guest/debian/* dist/*/*) proof/guest/once $P/image
 .SECONDARY:
 $B/series/out/%/kernel: proof/kernels/% $(common) $B/applied
 	@$P/build $* && touch $@

@@ -14,6 +14,8 @@ export BASE KERNEL_SRC JOBS UPDATE BUSYBOX
 MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
+# for the Debian guests and packages
+debian := debhelper dpkg-dev e2fsprogs genext2fs mmdebstrap
 
 .PHONY: help demo check deep bench deb lint deps tree export shell clean distclean FORCE
 
@@ -26,9 +28,11 @@ demo: deps	## build the kernel with the series, boot it in QEMU, allocate from e
 	@$P/demo $(ARCH)
 
 check: deps	## run the tests (more than an hour the first time)
+	@$P/deps $(debian)
 	@$P/check '$(value ONLY)'
 
 deep: deps	## the tests that take too long for check: each patch by itself, costs against an unpatched kernel, and more
+	@$P/deps $(debian)
 	@$P/check --deep '$(value ONLY)'
 
 bench:	## measure what buffers cost, without and with the series, into docs/speed (an hour and more)
@@ -36,7 +40,7 @@ bench:	## measure what buffers cost, without and with the series, into docs/spee
 	@$P/bench
 
 deb: deps	## Debian packages of a kernel with the series, in build/BASE/deb: a small one (minutes), or with CONFIG=/boot/config-... yours (hours)
-	@$P/deps debhelper dpkg-dev
+	@$P/deps $(debian)
 	@$P/package '$(if $(filter-out file,$(origin ARCH)),$(ARCH))' '$(CONFIG)'
 
 lint: deps	## the repository's own form: programs, words, exported files, tests of the harness

@@ -47,7 +47,7 @@ run() {
 	( "$@" ) >"$log" 2>&1 </dev/null &
 	local pid=$!
 	RUN_PIDS+=("$pid")
-	while sleep "$((t > 5))".2; kill -0 "$pid" 2>/dev/null; do
+	while sleep "$((t > 5)).2"; kill -0 "$pid" 2>/dev/null; do	# 0.2 seconds at first, then 1.2: a look costs processor time
 		t=$((SECONDS - start))
 		if [ $tty -eq 1 ]; then
 			printf '\r\033[K  %s  %d:%02d  %d lines' "$label" $((t / 60)) $((t % 60)) "$(wc -l <"$log")" >&2

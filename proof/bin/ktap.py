@@ -38,15 +38,15 @@ def streams(output):
 
 
 def walk(test, path):
-    """(path, status, is it a leaf) of a test and of those in it"""
+    """(path, status, is it a leaf, where it failed) of a test and of those in it"""
     for sub in test.subtests:
         where = path + ([sub.name.strip()] if sub.name else [])
         yield from walk(sub, where)
-        yield where, sub.status, not sub.subtests
+        yield where, sub.status, not sub.subtests, next(iter(re.findall(r'[\w-]+\.c:[0-9]+[^#\n]*', '\n'.join(sub.log))), '')
 
 
 def read_tests(output):
-    """What the tests said: a list of (path, status, is it a leaf), and what is wrong with how they said it."""
+    """What the tests said: a list of what walk() gives, and what is wrong with how they said it."""
     tests, problems = [], []
     for lines in streams(output):
         results = [line for line in lines if RESULT.match(line)]

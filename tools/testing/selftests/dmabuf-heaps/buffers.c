@@ -464,7 +464,7 @@ TEST_F(heap, using_a_map_does_not_fault_without_large_pages)
 /* An entry that can be written to is dirty from the start, whatever the first access is */
 TEST_F(heap, writing_after_reading_does_not_fault)
 {
-	volatile unsigned char *maps[TOUCH_MAPS];
+	unsigned char *maps[TOUCH_MAPS];
 	struct rusage before, after;
 	size_t len, off;
 	int i, buf;

@@ -887,6 +887,40 @@ TEST(system_buffers_are_mapped_by_large_pages)
 		SKIP(return, "this kernel maps the system heap's buffers by small pages");
 }
 
+/* So that large pages are not disabled while a fault is handled: prctl() takes the same lock */
+TEST(large_pages_are_mapped_under_mmap_lock)
+{
+	const size_t len = 32 * MIB, part = 2 * MIB;
+	const long long touches = 16 * len / part;
+	long long retries, done;
+	unsigned char *p;
+	int heap, buf, n;
+	size_t i;
+
+	die_first(_metadata);
+	if (number_in("/proc/vmstat", "vma_lock_retry") < 0)
+		SKIP(return, "this kernel does not count faults under the locks of VMAs");
+	heap = heap_open("system");
+	buf = heap < 0 ? -1 : heap_alloc(heap, len);
+	if (buf < 0)
+		SKIP(return, "no system heap, or not enough memory");
+	retries = number_in("/proc/vmstat", "vma_lock_retry");
+	done = number_in("/proc/vmstat", "vma_lock_success");
+	for (n = 0; n < 16; n++) {
+		p = get_map(_metadata, buf, len);
+		for (i = 0; i < len; i += part)
+			ASSERT_EQ(0, p[i]);
+		munmap(p, len);
+	}
+	retries = number_in("/proc/vmstat", "vma_lock_retry") - retries;
+	done = number_in("/proc/vmstat", "vma_lock_success") - done;
+	if (retries + done < touches)
+		SKIP(return, "this kernel maps the system heap's buffers by small pages");
+	/* a few faults are not those of the buffer */
+	EXPECT_GT(touches / 4, done);
+	EXPECT_LE(touches, retries);
+}
+
 TEST(the_heaps_are_those_expected)
 {
 	char text[8192], *name, *next = text;

@@ -456,6 +456,32 @@ static void make_swap(struct __test_metadata *_metadata, const char *dev, size_t
 	free(p);
 }
 
+/* What swapoff() reads back needs memory, and is not memory that a request can have */
+static void refuse_during_swapoff(struct __test_metadata *_metadata, int heap, const char *dev)
+{
+	long long swap = mem_bytes("SwapTotal");
+	double t = seconds_now();
+	pid_t pid;
+	int i;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(swapoff(dev) ? 1 : 0);
+	while (mem_bytes("SwapTotal") == swap && seconds_now() < t + 10)
+		;
+	EXPECT_GT(swap, mem_bytes("SwapTotal"));
+	for (i = 0; i < 20; i++) {
+		t = seconds_now();
+		EXPECT_ERRNO(ENOMEM, heap_alloc(heap, mem_bytes("MemTotal")));
+		EXPECT_GT(AT_ONCE, seconds_now() - t);
+	}
+	/* it is still at it */
+	EXPECT_EQ(0, waitpid(pid, NULL, WNOHANG));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 TEST_F(pressure, anonymous_memory_is_swapped_out_for_it)
 {
 	size_t total = mem_bytes("MemTotal"), len;
@@ -487,6 +513,7 @@ TEST_F(pressure, anonymous_memory_is_swapped_out_for_it)
 		  mem_bytes("SwapTotal") - mem_bytes("SwapFree"));
 	all_live(_metadata);
 	EXPECT_TRUE(bystander_lives(&large));
+	refuse_during_swapoff(_metadata, self->fd, dev);
 	close(buf);
 	EXPECT_TRUE(bystander_is_well(&large));
 	bystander_end(&large);

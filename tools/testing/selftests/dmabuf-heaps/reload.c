@@ -166,7 +166,7 @@ static void costs_nothing(struct __test_metadata *_metadata, const struct memory
 		available[i] = m[i]->available - m[i + 1]->available;
 		slab[i] = m[i + 1]->slab - m[i]->slab;
 		vmalloc[i] = m[i + 1]->vmalloc - m[i]->vmalloc;
-		ksft_print_msg("%d rounds: Slab %+lld, MemAvailable %+lld, VmallocUsed %+lld bytes\n",
+		ksft_print_msg("%d rounds: Slab %+lld, MemAvailable %+lld, Vmalloc %+lld bytes\n",
 			       n, slab[i], -available[i], vmalloc[i]);
 	}
 	EXPECT_LE(lesser(slab), SLAB_FIXED + SLAB_ROUND * n);

@@ -50,7 +50,7 @@ shell: deps	## an interactive shell in the guest
 	@$P/boot $(ARCH)-m --scenario demo --shell
 
 clean:	## remove what was built; sources and the tree for editing stay
-	rm -rf $B/*/out $B/log
+	rm -rf $B/*/out $B/patches $B/log
 
 distclean:	## remove build/, unless a tree for editing has work that was not exported
 	@$P/distclean

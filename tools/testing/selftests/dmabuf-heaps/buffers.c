@@ -4,6 +4,8 @@
  */
 #include "heaps.h"
 
+#include <grp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -15,6 +17,7 @@
 #define TOUCHERS	4
 #define TOUCH_ROUNDS	30
 #define TOUCH_MAPS	32
+#define NOBODY		65534
 
 FIXTURE(heap) {
 	const char *name;
@@ -623,6 +626,124 @@ TEST_F(heap, neither_is_read_or_written)
 	EXPECT_ERRNO(EINVAL, write(buf, &byte, 1));
 	EXPECT_ERRNO(EINVAL, read(self->fd, &byte, 1));
 	EXPECT_ERRNO(EINVAL, write(self->fd, &byte, 1));
+}
+
+TEST_F(heap, seeks_to_its_ends_only)
+{
+	int buf;
+
+	buf = heap_alloc(self->fd, self->page);
+	ASSERT_LE(0, buf);
+	EXPECT_EQ(self->page, lseek(buf, 0, SEEK_END));
+	EXPECT_ERRNO(EINVAL, lseek(buf, 0, SEEK_CUR));
+	EXPECT_ERRNO(EINVAL, lseek(buf, 1, SEEK_SET));
+	EXPECT_ERRNO(EINVAL, lseek(buf, -1, SEEK_END));
+}
+
+/* The value of a line of the buffer's fdinfo, or "" */
+static const char *fdinfo(int buf, const char *key, char *value, size_t size)
+{
+	char path[64], line[256];
+	size_t len = strlen(key);
+	FILE *f;
+
+	value[0] = '\0';
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", buf);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, len) && line[len] == ':')
+			snprintf(value, size, "%s", strtok(line + len + 1, "\t\n") ?: "");
+	if (f)
+		fclose(f);
+	return value;
+}
+
+TEST_F(heap, fdinfo_says_what_a_buffer_is)
+{
+	char value[256], size[32];
+	int buf, copy;
+	void *p;
+
+	buf = heap_alloc(self->fd, self->len);
+	ASSERT_LE(0, buf);
+	snprintf(size, sizeof(size), "%zu", self->len);
+	EXPECT_STREQ(size, fdinfo(buf, "size", value, sizeof(value)));
+	EXPECT_STREQ(self->name, fdinfo(buf, "exp_name", value, sizeof(value)));
+	EXPECT_STREQ("", fdinfo(buf, "name", value, sizeof(value)));
+	ASSERT_EQ(0, ioctl(buf, DMA_BUF_SET_NAME, "frame"));
+	EXPECT_STREQ("frame", fdinfo(buf, "name", value, sizeof(value)));
+
+	/* Each fd and each mapping is a user */
+	EXPECT_STREQ("1", fdinfo(buf, "count", value, sizeof(value)));
+	copy = dup(buf);
+	ASSERT_LE(0, copy);
+	EXPECT_STREQ("2", fdinfo(buf, "count", value, sizeof(value)));
+	p = get_map(_metadata, buf, self->len);
+	EXPECT_STREQ("3", fdinfo(copy, "count", value, sizeof(value)));
+	close(buf);
+	munmap(p, self->len);
+	EXPECT_STREQ("1", fdinfo(copy, "count", value, sizeof(value)));
+}
+
+/* No device works on the buffer, so whatever waits for one goes on at once */
+TEST_F(heap, nobody_waits_for_an_idle_buffer)
+{
+	struct dma_buf_export_sync_file fence = { .flags = DMA_BUF_SYNC_RW, .fd = -1 };
+	struct dma_buf_import_sync_file back = { .flags = DMA_BUF_SYNC_WRITE };
+	struct pollfd pfd = { .events = POLLIN | POLLOUT };
+
+	pfd.fd = heap_alloc(self->fd, self->page);
+	ASSERT_LE(0, pfd.fd);
+	EXPECT_EQ(1, poll(&pfd, 1, 0));
+	EXPECT_EQ(POLLIN | POLLOUT, pfd.revents);
+
+	if (ioctl(pfd.fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &fence) && errno == ENOTTY)
+		SKIP(return, "the kernel has no sync files");
+	ASSERT_LE(0, fence.fd);
+	back.fd = fence.fd;
+	EXPECT_EQ(0, ioctl(pfd.fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &back));
+	back.fd = pfd.fd;
+	EXPECT_ERRNO(EINVAL, ioctl(pfd.fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &back));
+	fence.flags = 0;
+	EXPECT_ERRNO(EINVAL, ioctl(pfd.fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &fence));
+	EXPECT_EQ(1, poll(&pfd, 1, 0));
+}
+
+/* Who may not open the node may have a buffer all the same */
+TEST_F(heap, a_buffer_needs_no_permission_for_the_node)
+{
+	enum { DONE, NO_UID, OPENED, NOT_MAPPED, NOT_WRITTEN };
+	int buf, status = -1;
+	char path[PATH_MAX];
+	unsigned char *p;
+	struct stat st;
+	pid_t pid;
+
+	if (geteuid())
+		SKIP(return, "needs root, to become another user");
+	snprintf(path, sizeof(path), DEVPATH "/%s", self->name);
+	ASSERT_EQ(0, stat(path, &st));
+	if (st.st_mode & 0007)
+		SKIP(return, "everybody may open the node");
+	buf = heap_alloc(self->fd, self->page);
+	ASSERT_LE(0, buf);
+	pid = fork();
+	if (!pid) {
+		if (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY))
+			_exit(NO_UID);
+		if (open(path, O_RDONLY | O_CLOEXEC) >= 0 || errno != EACCES)
+			_exit(OPENED);
+		p = buffer_map(buf, self->page);
+		if (p == MAP_FAILED)
+			_exit(NOT_MAPPED);
+		fill(p, self->page, 8);
+		_exit(first_wrong(p, self->page, 8) == self->page ? DONE : NOT_WRITTEN);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(DONE, WEXITSTATUS(status));
+	p = get_map(_metadata, buf, self->page);
+	EXPECT_EQ(self->page, first_wrong(p, self->page, 8));
 }
 
 /* What would take the pages of a map fails, and what copies works */

@@ -8,6 +8,7 @@
 #include "heaps.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/swap.h>
 
 #define MAX_MACHINE	(1024 * MIB)
@@ -456,20 +457,32 @@ static void make_swap(struct __test_metadata *_metadata, const char *dev, size_t
 	free(p);
 }
 
-/* What swapoff() reads back needs memory, and is not memory that a request can have */
+/*
+ * What swapoff() reads back needs memory, and is not memory that a request can have. Here it
+ * needs more than there is: before it comes to that, it has to wait, on the same CPU, for the
+ * requests.
+ */
 static void refuse_during_swapoff(struct __test_metadata *_metadata, int heap, const char *dev)
 {
+	struct sched_param idle = { };
 	long long swap = mem_bytes("SwapTotal");
 	double t = seconds_now();
+	cpu_set_t all, one;
 	pid_t pid;
 	int i;
 
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
 	pid = fork();
 	ASSERT_LE(0, pid);
-	if (!pid)
+	if (!pid) {
+		sched_setscheduler(0, SCHED_IDLE, &idle);
 		_exit(swapoff(dev) ? 1 : 0);
+	}
 	while (mem_bytes("SwapTotal") == swap && seconds_now() < t + 10)
-		;
+		usleep(1000);
 	EXPECT_GT(swap, mem_bytes("SwapTotal"));
 	for (i = 0; i < 20; i++) {
 		t = seconds_now();
@@ -479,6 +492,7 @@ static void refuse_during_swapoff(struct __test_metadata *_metadata, int heap, c
 	/* it is still at it */
 	EXPECT_EQ(0, waitpid(pid, NULL, WNOHANG));
 	kill(pid, SIGKILL);
+	EXPECT_EQ(0, sched_setaffinity(0, sizeof(all), &all));
 	waitpid(pid, NULL, 0);
 }
 

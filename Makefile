@@ -14,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
 
-.PHONY: help demo check deep bench lint deps tree export shell clean distclean FORCE
+.PHONY: help demo check deep bench lint deps tree export mbox shell clean distclean FORCE
 
 help:	## this list
 	@echo 'make VERB [BASE=6.12] [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N] [ONLY=REGEX]'
@@ -45,6 +45,9 @@ tree: deps	## the series as git commits in build/BASE/tree, for editing
 
 export: deps	## write these commits back to series/BASE and to the files at the top
 	@$P/export
+
+mbox: deps	## BAND=2: part 2 of the cover letter, or without BAND= all, ready for git send-email but for a signature
+	@$P/mbox $(BAND)
 
 shell: deps	## an interactive shell in the guest
 	@$P/boot $(ARCH)-m --scenario demo --shell

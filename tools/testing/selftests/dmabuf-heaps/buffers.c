@@ -641,7 +641,7 @@ TEST_F(heap, seeks_to_its_ends_only)
 }
 
 /* The value of a line of the buffer's fdinfo, or "" */
-static const char *fdinfo(int buf, const char *key, char *value, size_t size)
+static const char *fdinfo_value(int buf, const char *key, char *value, size_t size)
 {
 	char path[64], line[256];
 	size_t len = strlen(key);
@@ -667,22 +667,22 @@ TEST_F(heap, fdinfo_says_what_a_buffer_is)
 	buf = heap_alloc(self->fd, self->len);
 	ASSERT_LE(0, buf);
 	snprintf(size, sizeof(size), "%zu", self->len);
-	EXPECT_STREQ(size, fdinfo(buf, "size", value, sizeof(value)));
-	EXPECT_STREQ(self->name, fdinfo(buf, "exp_name", value, sizeof(value)));
-	EXPECT_STREQ("", fdinfo(buf, "name", value, sizeof(value)));
+	EXPECT_STREQ(size, fdinfo_value(buf, "size", value, sizeof(value)));
+	EXPECT_STREQ(self->name, fdinfo_value(buf, "exp_name", value, sizeof(value)));
+	EXPECT_STREQ("", fdinfo_value(buf, "name", value, sizeof(value)));
 	ASSERT_EQ(0, ioctl(buf, DMA_BUF_SET_NAME, "frame"));
-	EXPECT_STREQ("frame", fdinfo(buf, "name", value, sizeof(value)));
+	EXPECT_STREQ("frame", fdinfo_value(buf, "name", value, sizeof(value)));
 
 	/* Each fd and each mapping is a user */
-	EXPECT_STREQ("1", fdinfo(buf, "count", value, sizeof(value)));
+	EXPECT_STREQ("1", fdinfo_value(buf, "count", value, sizeof(value)));
 	copy = dup(buf);
 	ASSERT_LE(0, copy);
-	EXPECT_STREQ("2", fdinfo(buf, "count", value, sizeof(value)));
+	EXPECT_STREQ("2", fdinfo_value(buf, "count", value, sizeof(value)));
 	p = get_map(_metadata, buf, self->len);
-	EXPECT_STREQ("3", fdinfo(copy, "count", value, sizeof(value)));
+	EXPECT_STREQ("3", fdinfo_value(copy, "count", value, sizeof(value)));
 	close(buf);
 	munmap(p, self->len);
-	EXPECT_STREQ("1", fdinfo(copy, "count", value, sizeof(value)));
+	EXPECT_STREQ("1", fdinfo_value(copy, "count", value, sizeof(value)));
 }
 
 /* No device works on the buffer, so whatever waits for one goes on at once */

@@ -9,7 +9,7 @@
 
 BASE ?= 6.12
 ARCH ?= arm64
-export BASE KERNEL_SRC JOBS UPDATE BUSYBOX
+export BASE KERNEL_SRC JOBS UPDATE BUSYBOX SIGN
 MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
@@ -46,7 +46,7 @@ tree: deps	## the series as git commits in build/BASE/tree, for editing
 export: deps	## write these commits back to series/BASE and to the files at the top
 	@$P/export
 
-mbox: deps	## BAND=2: part 2 of the cover letter, or without BAND= all, ready for git send-email but for a signature
+mbox: deps	## BAND=2: part 2 of the cover letter, or without BAND= all, for git send-email; SIGN=1: with your Signed-off-by
 	@$P/mbox $(BAND)
 
 shell: deps	## an interactive shell in the guest

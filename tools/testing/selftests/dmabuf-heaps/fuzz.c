@@ -25,8 +25,9 @@
 #define FIRST_FD	3	/* everything from here up gets closed */
 #define HEAP_FDS	8
 #define BUFFER_FDS	32
-#define ARENA_PAGES	512UL
-#define MAX_PAGES	64UL
+#define ARENA_PAGES	8192UL
+#define MAX_PAGES	1024UL
+#define LARGE_PAGE	(2 * MIB)
 
 /* Far from where the kernel and the C library put what they map */
 #define ARENA		((char *)(1UL << (sizeof(long) > 4 ? 35 : 29)))
@@ -149,7 +150,7 @@ static int any_fd(struct rnd *r)
 	return one_in(r, 64) ? 1 << 20 : atomic_load(any_place(r));
 }
 
-/* Mostly up to 64 pages, sometimes 1 MiB or more, or far more than there is */
+/* Mostly up to 64 pages, sometimes 2 MiB or more, or far more than there is */
 static __u64 any_len(struct rnd *r)
 {
 	__u64 page = page_size(), len = any(r);
@@ -163,10 +164,22 @@ static __u64 any_len(struct rnd *r)
 	case 2:
 		return bytes;
 	case 3:
-		return MIB + 4 * pages * page;
+	case 4:
+		return LARGE_PAGE + 16 * pages * page;
 	default:
 		return pages * page + (bytes % 4 ? 0 : bytes);
 	}
+}
+
+/* Where much is mapped, or where large pages can be */
+static void *any_address(struct rnd *r)
+{
+	size_t page = page_size();
+	size_t offset = one_in(r, 32) ? below(r, page) : 0;
+
+	if (one_in(r, 4))
+		return ARENA + below(r, 8) * LARGE_PAGE;
+	return ARENA + below(r, 128) * page + offset;
 }
 
 static void *any_pointer(struct rnd *r, void *good)
@@ -183,7 +196,7 @@ static void *any_pointer(struct rnd *r, void *good)
 	case 4:
 		return (void *)-(uintptr_t)below(r, 8192);
 	case 5:
-		return ARENA + below(r, ARENA_PAGES) * page_size();
+		return any_address(r);
 	default:
 		return good;
 	}
@@ -317,14 +330,6 @@ static void call_ioctl(struct rnd *r)
 		put(any_buffer(r), arg.merge.fence);
 }
 
-static void *any_address(struct rnd *r)
-{
-	size_t page = page_size();
-	size_t offset = one_in(r, 32) ? below(r, page) : 0;
-
-	return ARENA + below(r, ARENA_PAGES - MAX_PAGES) * page + offset;
-}
-
 /* A length that stays in the arena from any_address() */
 static size_t any_range(struct rnd *r)
 {
@@ -346,10 +351,14 @@ static void call_map(struct rnd *r)
 	size_t len = any_range(r);
 	off_t offset = 0;
 
-	if (one_in(r, 4))
+	if (one_in(r, 8)) {
+		p = ARENA + below(r, 8) * LARGE_PAGE;
+		len = LARGE_PAGE;
+	} else if (one_in(r, 4)) {
 		offset = below(r, 64) * page_size();
-	else if (one_in(r, 16))
+	} else if (one_in(r, 16)) {
 		offset = any(r);
+	}
 	p = mmap(p, len, prot, MAP_FIXED | type, fd, offset);
 	record(MAP, p == MAP_FAILED ? -1 : 0);
 }

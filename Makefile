@@ -5,7 +5,7 @@
 #   ARCH=arm64|x86_64   architecture of the guest, for demo and shell
 #   KERNEL_SRC=/path    a kernel tree to use (it is only read) instead of Debian's package
 #   JOBS=N              how many compilers and guests at a time
-#   ONLY=REGEX          check and deep: only what matches, such as 'coherent' or 'arm64-m'
+#   ONLY=REGEX          check, deep and mutate: only what matches, such as 'coherent' or 'arm64-m'
 
 BASE ?= 6.12
 ARCH ?= arm64
@@ -14,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
 
-.PHONY: help demo check deep bench lint deps tree export mbox shell clean distclean FORCE
+.PHONY: help demo check deep bench mutate lint deps tree export mbox shell clean distclean FORCE
 
 help:	## this list
 	@echo 'make VERB [BASE=6.12] [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N] [ONLY=REGEX]'
@@ -33,6 +33,9 @@ deep: deps	## the tests that take too long for check: each patch by itself, cost
 bench:	## measure what buffers cost, without and with the series, into docs/speed (an hour and more)
 	@$P/deps python3-matplotlib
 	@$P/bench
+
+mutate: deps	## break the patched kernel in the ways of proof/mutants, and see a test fail each time (hours; ONLY=REGEX)
+	@$P/mutate '$(value ONLY)'
 
 lint: deps	## the repository's own form: programs, words, exported files, tests of the harness
 	@$P/check 'checks/(lint|harness)$$'

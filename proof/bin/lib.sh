@@ -124,7 +124,7 @@ result() {
 	TESTS=$((TESTS + 1))
 	if [ -z "${2:-}" ]; then echo "ok $TESTS - $1"; return; fi
 	BAD=$((BAD + 1))
-	echo "not ok $TESTS - $1: $(head -n 1 <<<"$2" | tr '#' ' ')$(n=$(wc -l <<<"$2"); [ "$n" -eq 1 ] || echo " (and $((n - 1)) more)")"
+	echo "not ok $TESTS - $1: $({ grep -m 1 '^error: ' <<<"$2" || head -n 1 <<<"$2"; } | tr '#' ' ')$(n=$(wc -l <<<"$2"); [ "$n" -eq 1 ] || echo " (and $((n - 1)) more)")"
 	head -n 40 <<<"$2" | sed 's/^/#   /'
 }
 # pass_on BEFORE: the tests of another program, whose TAP comes in, become ours, with BEFORE before their names

@@ -695,11 +695,7 @@ TEST_F_TIMEOUT(fuzz, heaps_and_buffers_survive_random_calls, 6 * 3600)
 	/* nothing is left, and all works */
 	for (i = 0; i < heaps.n; i++)
 		EXPECT_EQ(self->buffers[i], buffers_of(heaps.name[i]));
-	load_all(_metadata);
-	for (i = 0; i < heaps.n; i++)
-		use_heap(_metadata, heaps.name[i], page_size());
-	unload_all(_metadata);
-	load_all(_metadata);
+	check_all_work(_metadata);
 }
 
 int main(int argc, char **argv)

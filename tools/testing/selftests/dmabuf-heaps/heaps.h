@@ -586,6 +586,18 @@ static inline void unload_all(struct __test_metadata *_metadata)
 	assert_heaps(_metadata, &builtin_heaps);
 }
 
+/* The heaps can be loaded, used and unloaded, and so again */
+static inline void check_all_work(struct __test_metadata *_metadata)
+{
+	int i;
+
+	load_all(_metadata);
+	for (i = 0; i < heaps.n; i++)
+		use_heap(_metadata, heaps.name[i], page_size());
+	unload_all(_metadata);
+	load_all(_metadata);
+}
+
 /* The heaps that are left without this module */
 static inline void heaps_without(const struct heap_module *m, struct names *left)
 {

@@ -5,6 +5,7 @@
 #   ARCH=arm64|x86_64   architecture of the guest, for demo and shell
 #   KERNEL_SRC=/path    a kernel tree to use (it is only read) instead of Debian's package
 #   JOBS=N              how many compilers and guests at a time
+#   CONFIG=/path        deb: a configuration of yours, such as /boot/config-6.12.48+deb13-amd64
 #   ONLY=REGEX          check, deep and mutate: only what matches, such as 'coherent' or 'arm64-m'
 
 BASE ?= 6.12
@@ -13,8 +14,10 @@ export BASE KERNEL_SRC JOBS UPDATE BUSYBOX SIGN
 MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
+# for the Debian guests and packages
+debian := debhelper dpkg-dev e2fsprogs genext2fs mmdebstrap
 
-.PHONY: help demo check deep bench mutate lint deps tree export mbox shell clean distclean FORCE
+.PHONY: help demo check deep bench deb mutate lint deps tree export mbox shell clean distclean FORCE
 
 help:	## this list
 	@echo 'make VERB [BASE=6.12] [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N] [ONLY=REGEX]'
@@ -25,15 +28,18 @@ demo: deps	## build the kernel with the series, boot it in QEMU, allocate from e
 	@$P/demo $(ARCH)
 
 check: deps	## run the tests (more than an hour the first time)
+	@$P/deps $(debian)
 	@$P/check '$(value ONLY)'
 
 deep: deps	## the tests that take too long for check: each patch by itself, costs against an unpatched kernel, and more
+	@$P/deps $(debian)
 	@$P/check --deep '$(value ONLY)'
 
 bench:	## measure what buffers cost, without and with the series, into docs/speed (an hour and more)
 	@$P/deps python3-matplotlib
 	@$P/bench
 
+deb: deps	## Debian packages of a kernel with the series, in build/BASE/deb: a small one (minutes), or with CONFIG=/boot/config-... yours (hours)
 mutate: deps	## break the patched kernel in the ways of proof/mutants, and see a test fail each time (hours; ONLY=REGEX)
 	@$P/mutate '$(value ONLY)'
 
@@ -67,7 +73,7 @@ $B/source: series/$(BASE)/base $(if $(KERNEL_SRC)$(UPDATE),FORCE)
 $B/applied: $B/source series/$(BASE)/series $(wildcard series/$(BASE)/*.patch)
 	@$P/apply
 common := $(wildcard proof/kernels/*.config) $P/build $P/configure $P/kmake
-guest := $(wildcard proof/guest/*.[ch] proof/guest/modules/*.[ch]) proof/guest/once $P/image
+guest := $(wildcard proof/guest/*.[ch] proof/guest/modules/*.[ch] proof/guest/debian/* dist/*/*) proof/guest/once $P/image
 .SECONDARY:
 $B/series/out/%/kernel: proof/kernels/% $(common) $B/applied
 	@$P/build $* && touch $@

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from common import BASE, BUILD, LOGS, ROOT, die, rel
+from common import BASE, BUILD, LOGS, ROOT, complaints, die, rel
 
 MACHINES = {'arm64': ('aarch64', 'virt', 'ttyAMA0', 'arch/arm64/boot/Image'),
             'x86_64': ('x86_64', 'q35', 'ttyS0', 'arch/x86/boot/bzImage')}
@@ -62,6 +62,14 @@ def board(qemu, mach, overlay, tmp):
     return ['-dtb', f'{tmp}/guest.dtb']
 
 
+def disk(arch):
+    """QEMU's words for Debian's disk; what the guest writes to it is gone with the guest."""
+    r = subprocess.run([f'{ROOT}/proof/bin/disk', arch], stdout=subprocess.PIPE, text=True, check=False)
+    if r.returncode:
+        sys.exit(125)
+    return ['-drive', f"file={r.stdout.strip().replace(',', ',,')},if=virtio,format=raw,snapshot=on"]
+
+
 def follow(qemu, o, log):
     """Prints what the command prints until QEMU ends; a reason if it had to be ended."""
     deadline = time.monotonic() + o.timeout
@@ -79,3 +87,32 @@ def follow(qemu, o, log):
                 qemu.wait()
                 return 'the disk is full' if full else 'timeout'
             time.sleep(0.1)
+
+
+def outcome(o, killed, announced, log):
+    """The exit status; says why when it is not the command's."""
+    with open(f'{log}/result.log', 'a+', encoding='utf-8') as f:
+        if killed:
+            f.write(f'{killed}\n')
+        f.seek(0)
+        result = f.read().split('\n')
+    with open(f'{log}/console.log', encoding='utf-8', errors='replace') as f:
+        splats = complaints(f.read(), announced)
+    ends = [line for line in result if re.match('(exit|signal) [0-9]+$', line)]
+    problems = [line[8:] for line in result if line.startswith('problem ')]
+    why = f': {splats[0][1]}' if splats else ''
+    if killed:
+        reason = f'not done after {o.timeout} s: killed' if killed == 'timeout' else killed
+    elif 'begin' not in result:
+        with open(f'{log}/qemu.log', encoding='utf-8') as f:
+            reason = 'it did not come up' + (why or f': {f.read().strip()}')
+    elif 'end' not in result or not ends:
+        reason = 'it went down before it was done' + why
+    else:
+        what, number = ends[0].split()
+        status = int(number) + (128 if what == 'signal' else 0)
+        if status or o.shell or not (problems or splats):
+            return 0 if o.shell else status
+        reason = problems[0] if problems else f'the kernel complained{why}'
+    print(f'error: guest {o.kernel}: {reason}\n       log: {rel(log)}', file=sys.stderr)
+    return 124 if killed == 'timeout' else 125

@@ -106,14 +106,6 @@ cross_prefix() { # of the compiler for ARCH
 	*) die "unknown architecture '$a': arm64 and x86_64 are known" ;;
 	esac
 }
-codename() { (. /etc/os-release && echo "${VERSION_CODENAME:-}"); }
-# The host's entries for Debian's own archive, which is what names its codename: URI SUITE COMPONENT, one a line
-debian_archive() {
-	# shellcheck disable=SC2016	# for apt
-	apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 2>/dev/null |
-		awk -v c="$(codename)" '($2 == c || index($2, c "-") == 1) && $3 == "main" { print; n++ } END { exit !n }' | sort -u ||
-		die "no Debian mirror found in the host's apt configuration"
-}
 # use_kernel NAME: what proof/kernels/NAME says, in arch, fragments, unpatched, options (memory and timeout are for boot); and where it is
 use_kernel() {
 	[ -r "$ROOT/proof/kernels/$1" ] && [[ $1 != *.config ]] ||

@@ -14,8 +14,6 @@ export BASE KERNEL_SRC JOBS UPDATE BUSYBOX SIGN
 MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
-# for the Debian guests and packages
-debian := debhelper dpkg-dev e2fsprogs genext2fs mmdebstrap
 
 .PHONY: help demo check deep bench deb mutate lint deps tree export mbox shell clean distclean FORCE
 
@@ -28,11 +26,9 @@ demo: deps	## build the kernel with the series, boot it in QEMU, allocate from e
 	@$P/demo $(ARCH)
 
 check: deps	## run the tests (more than an hour the first time)
-	@$P/deps $(debian)
 	@$P/check '$(value ONLY)'
 
 deep: deps	## the tests that take too long for check: each patch by itself, costs against an unpatched kernel, and more
-	@$P/deps $(debian)
 	@$P/check --deep '$(value ONLY)'
 
 bench:	## measure what buffers cost, without and with the series, into docs/speed (an hour and more)
@@ -40,6 +36,9 @@ bench:	## measure what buffers cost, without and with the series, into docs/spee
 	@$P/bench
 
 deb: deps	## Debian packages of a kernel with the series, in build/BASE/deb: a small one (minutes), or with CONFIG=/boot/config-... yours (hours)
+	@$P/deps debhelper dpkg-dev
+	@$P/package '$(if $(filter-out file,$(origin ARCH)),$(ARCH))' '$(CONFIG)'
+
 mutate: deps	## break the patched kernel in the ways of proof/mutants, and see a test fail each time (hours; ONLY=REGEX)
 	@$P/mutate '$(value ONLY)'
 

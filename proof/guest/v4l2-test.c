@@ -232,7 +232,7 @@ static bool same_frames(const char *arg)
 	return buffers_are(0);
 }
 
-/* At least one of some large buffers of the system heap is in pieces, whatever memory is free. */
+/* 1013 pages of the system heap end in small chunks, which lie elsewhere than the large ones, but by rare chance. */
 static bool refused(const char *arg)
 {
 	static char log[1 << 20];

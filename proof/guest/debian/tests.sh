@@ -10,7 +10,8 @@ tests() {
 	for name in $names; do
 		number=$((number + 1))
 		set +e	# not in a condition: a command that fails in the function must end it
-		(set -ex; "test_$name") >/tmp/test.log 2>&1
+		# what it leaves in the background goes with it
+		(trap 'kill -KILL $! 2>/dev/null' EXIT; set -ex; "test_$name") >/tmp/test.log 2>&1
 		status=$?
 		set -e
 		if [ $status -eq 0 ]; then
@@ -30,9 +31,9 @@ refused() {
 	cat /tmp/refused.log
 	grep -q -e "$message" /tmp/refused.log
 }
-# soon COMMAND...: it succeeds within half a minute
+# soon COMMAND...: it succeeds within two minutes
 soon() {
-	for _ in $(seq 150); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.2; done
+	for _ in $(seq 600); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.2; done
 	"$@"
 }
 buffers() { sed -n 's/^Total \([0-9]*\) objects.*/\1/p' /sys/kernel/debug/dma_buf/bufinfo; }

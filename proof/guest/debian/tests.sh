@@ -11,7 +11,7 @@ tests() {
 		number=$((number + 1))
 		set +e	# not in a condition: a command that fails in the function must end it
 		# what it leaves in the background goes with it
-		(trap 'kill -KILL $! 2>/dev/null' EXIT; set -ex; "test_$name") >/tmp/test.log 2>&1
+		(trap '[ -z "$!" ] || kill -KILL $! 2>/dev/null || true' EXIT; set -ex; "test_$name") >/tmp/test.log 2>&1
 		status=$?
 		set -e
 		if [ $status -eq 0 ]; then

@@ -595,9 +595,9 @@ static void minors_are_limited(struct kunit *test)
 	unsigned int minor;
 	int ret;
 
-	/* Heaps of other tests, released up to four seconds late, would give theirs back meanwhile */
+	/* Heaps of other tests give theirs back late: a cdev is released, and then the device */
 	if (IS_ENABLED(CONFIG_DEBUG_KOBJECT_RELEASE))
-		ssleep(5);
+		msleep(LONG_MS);
 
 	at_exit(test, free_minors, &dma_heap_minors);
 	for (minor = 0; minor <= MINORMASK; minor++) {

@@ -6,7 +6,7 @@
 #   KERNEL_SRC=/path    a kernel tree to use (it is only read) instead of Debian's package
 #   JOBS=N              how many compilers and guests at a time
 #   CONFIG=/path        deb: a configuration of yours, such as /boot/config-6.12.48+deb13-amd64
-#   ONLY=REGEX          check, deep and mutate: only what matches, such as 'coherent' or 'arm64-m'
+#   ONLY=REGEX          check, deep, coverage and mutate: only what matches, such as 'coherent' or 'arm64-m'
 
 BASE ?= 6.12
 ARCH ?= arm64
@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
 
-.PHONY: help demo check deep bench deb mutate lint deps tree export mbox shell clean distclean FORCE
+.PHONY: help demo check deep bench deb coverage mutate lint deps tree export mbox shell clean distclean FORCE
 
 help:	## this list
 	@echo 'make VERB [BASE=6.12] [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N] [ONLY=REGEX]'
@@ -38,6 +38,11 @@ bench:	## measure what buffers cost, without and with the series, into docs/spee
 deb: deps	## Debian packages of a kernel with the series, in build/BASE/deb: a small one (minutes), or with CONFIG=/boot/config-... yours (hours)
 	@$P/deps debhelper dpkg-dev
 	@$P/package '$(if $(filter-out file,$(origin ARCH)),$(ARCH))' '$(CONFIG)'
+
+coverage: deps	## which of the lines that the series adds the tests execute: boots most scenarios on a kernel that counts (ONLY=REGEX)
+	@$P/deps lcov
+	@make -s $B/series/out/arm64-coverage/guest.cpio
+	@$P/coverage '$(value ONLY)'
 
 mutate: deps	## break the patched kernel in the ways of proof/mutants, and see a test fail each time (hours; ONLY=REGEX)
 	@$P/mutate '$(value ONLY)'

@@ -79,9 +79,9 @@ $B/applied: $B/source series/$(BASE)/series $(wildcard series/$(BASE)/*.patch)
 common := $(wildcard proof/kernels/*.config) $P/build $P/configure $P/kmake
 guest := $(wildcard proof/guest/*.[ch] proof/guest/modules/*.[ch] proof/guest/debian/* dist/*/*) proof/guest/once $P/image
 .SECONDARY:
-$B/series/out/%/kernel: proof/kernels/% $(common) $B/applied
+$B/series/out/%/built: proof/kernels/% $(common) $B/applied
 	@$P/build $* && touch $@
-$B/base/out/%/kernel: proof/kernels/% $(common) $B/source
+$B/base/out/%/built: proof/kernels/% $(common) $B/source
 	@$P/build $* && touch $@
-$B/%/guest.cpio: $B/%/kernel $B/applied $(guest)
+$B/%/guest.cpio: $B/%/built $B/applied $(guest)
 	@$P/image $(notdir $*)

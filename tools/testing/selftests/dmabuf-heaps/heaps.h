@@ -466,6 +466,36 @@ static inline int open_fds(void)
 	return n;
 }
 
+struct memory {
+	long long available, slab, vmalloc;
+};
+
+/* Memory when all is dropped that can be, and freed that is freed late; false: it never settles */
+static inline bool measure(struct memory *m)
+{
+	struct memory now;
+	char nothing[8];
+	int i;
+
+	for (i = 0; i < 40; i++) {
+		sync();
+		write_text("/proc/sys/vm/drop_caches", "3");
+		/* what each CPU has counted and not added to the sums yet */
+		read_text("/proc/sys/vm/stat_refresh", nothing, sizeof(nothing));
+		now.available = mem_bytes("MemAvailable");
+		now.slab = mem_bytes("Slab");
+		now.vmalloc = mem_bytes("VmallocUsed");
+		if (i > 3 && now.available <= m->available + (long long)(16 * KIB) &&
+		    now.slab >= m->slab - (long long)(16 * KIB)) {
+			*m = now;
+			return true;
+		}
+		*m = now;
+		usleep(250 * 1000);
+	}
+	return false;
+}
+
 /* A test that may run out of memory should not take others with it */
 static inline void die_first(struct __test_metadata *_metadata)
 {
@@ -770,6 +800,12 @@ static inline int zram_remove(int id)
 	snprintf(text, sizeof(text), "%d", id);
 	return write_text("/sys/class/zram-control/hot_remove", text);
 }
+
+/* Swap, as mkswap would make it */
+static inline void make_swap(struct __test_metadata *_metadata, const char *dev, size_t size)
+{
+	long page = page_size();
+	__u32 head[3] = { 1, size / page - 1, 0 };
 
 /* In the kernel: test_modules/dma_heap_test.c, and the driver in samples/dma-buf */
 

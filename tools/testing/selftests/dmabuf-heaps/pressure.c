@@ -439,11 +439,7 @@ TEST_F(pressure, nothing_stays_claimed)
 	EXPECT_LE(largest, after + DRIFT);
 }
 
-/* Swap, as mkswap would make it */
-static void make_swap(struct __test_metadata *_metadata, const char *dev, size_t size)
-{
-	long page = page_size();
-	__u32 head[3] = { 1, size / page - 1, 0 };	/* version, last page, bad pages */
+/* version, last page, bad pages */
 	char *p = calloc(1, page);
 	int fd;
 

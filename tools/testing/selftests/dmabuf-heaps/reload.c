@@ -17,10 +17,6 @@
 #define FREE_FIXED	(256LL * 1024)
 #define FREE_ROUND	256LL
 
-struct memory {
-	long long available, slab, vmalloc;
-};
-
 FIXTURE(reload) {
 	int rounds;
 	unsigned int minor;	/* the highest seen */
@@ -56,32 +52,6 @@ static void load(struct __test_metadata *_metadata, bool forward)
 	for (i = 0; i < nr_modules; i++)
 		EXPECT_EQ(0, module_load(&modules[forward ? i : nr_modules - 1 - i]));
 	assert_heaps(_metadata, &heaps);
-}
-
-/* Memory when all is dropped that can be, and freed that is freed late; false: it never settles */
-static bool measure(struct memory *m)
-{
-	struct memory now;
-	char nothing[8];
-	int i;
-
-	for (i = 0; i < 40; i++) {
-		sync();
-		write_text("/proc/sys/vm/drop_caches", "3");
-		/* what each CPU has counted and not added to the sums yet */
-		read_text("/proc/sys/vm/stat_refresh", nothing, sizeof(nothing));
-		now.available = mem_bytes("MemAvailable");
-		now.slab = mem_bytes("Slab");
-		now.vmalloc = mem_bytes("VmallocUsed");
-		if (i > 3 && now.available <= m->available + (long long)(16 * KIB) &&
-		    now.slab >= m->slab - (long long)(16 * KIB)) {
-			*m = now;
-			return true;
-		}
-		*m = now;
-		usleep(250 * 1000);
-	}
-	return false;
 }
 
 static bool differs(const struct memory *a, const struct memory *b, int rounds)

@@ -41,7 +41,7 @@ deb: deps	## Debian packages of a kernel with the series, in build/BASE/deb: a s
 
 coverage: deps	## which of the lines that the series adds the tests execute: boots most scenarios on a kernel that counts (ONLY=REGEX)
 	@$P/deps lcov
-	@make -s $B/series/out/arm64-coverage/guest.cpio
+	@$(MAKE) $B/series/out/arm64-coverage/guest.cpio
 	@$P/coverage '$(value ONLY)'
 
 mutate: deps	## break the patched kernel in the ways of proof/mutants, and see a test fail each time (hours; ONLY=REGEX)

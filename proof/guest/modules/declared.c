@@ -2,8 +2,9 @@
 /*
  * Declares memory for a device, as drivers without a device tree do, in all the ways in which it
  * may not begin or end with a page. Loads if the device gets just the full pages, and -EINVAL where
- * there is none. The two functions are not exported: their addresses come from /proc/kallsyms. That
- * is why this is no test of the series.
+ * there is none, or no memory can be, and if nothing is left when an allocation fails. The two
+ * functions are not exported: their addresses come from /proc/kallsyms. That is why this is no test
+ * of the series.
  */
 #include <linux/dma-mapping.h>
 #include <linux/err.h>
@@ -22,6 +23,9 @@ static unsigned long release;
 module_param(release, ulong, 0);
 MODULE_PARM_DESC(release, "Address of dma_release_coherent_memory()");
 
+static int (*declare_memory)(struct device *dev, phys_addr_t phys, dma_addr_t addr, size_t size);
+static void (*release_memory)(struct device *dev);
+
 static const struct {
 	size_t offset, size;
 	unsigned int first, pages;	/* 0 pages: refused */
@@ -35,6 +39,16 @@ static const struct {
 	{ 0, PAGE_SIZE - 1, 0, 0 },
 	{ 1, 2 * PAGE_SIZE - 2, 0, 0 },
 	{ PAGE_SIZE, 2 * PAGE_SIZE, 1, 2 },	/* the device is as good as before */
+};
+
+/* Neither memory that ends before it begins, nor more pages than a bitmap has bits, nor what cannot be addressed */
+static const struct {
+	phys_addr_t phys;
+	size_t size;
+} refused[] = {
+	{ -(phys_addr_t)PAGE_SIZE, 2 * PAGE_SIZE },
+	{ 1ULL << 40, (size_t)PAGE_SIZE << 31 },
+	{ 1ULL << 56, PAGE_SIZE },
 };
 
 static bool pages_are(struct device *dev, unsigned int first, unsigned int pages)
@@ -56,11 +70,37 @@ static bool pages_are(struct device *dev, unsigned int first, unsigned int pages
 	       high == low + (pages - 1) * PAGE_SIZE;
 }
 
+/* Each allocation fails in turn: then there is no pool, and without a failure there is */
+static bool fails_cleanly(struct device *dev)
+{
+#ifdef CONFIG_FAULT_INJECTION
+	int n, ret, failed = 0;
+	bool injected;
+
+	for (n = 1; n < 100; n++) {
+		current->fail_nth = n;
+		ret = declare_memory(dev, base, base, 4 * PAGE_SIZE);
+		injected = !current->fail_nth;
+		current->fail_nth = 0;
+		if (!ret) {
+			if (!pages_are(dev, 0, 4))
+				return false;
+			release_memory(dev);
+			if (!injected)
+				return failed > 2;
+		} else if (!injected || (ret != -ENOMEM && ret != -EINVAL)) {
+			return false;
+		}
+		failed += !!ret;
+	}
+	return false;
+#else
+	return true;
+#endif
+}
+
 static int __init declared_init(void)
 {
-	int (*declare_memory)(struct device *dev, phys_addr_t phys, dma_addr_t addr,
-			      size_t size) = (void *)declare;
-	void (*release_memory)(struct device *dev) = (void *)release;
 	struct platform_device *pdev;
 	int i, ret, wrong = 0;
 	phys_addr_t phys;
@@ -68,6 +108,8 @@ static int __init declared_init(void)
 
 	if (!base || !declare || !release)
 		return -EINVAL;
+	declare_memory = (void *)declare;
+	release_memory = (void *)release;
 	pdev = platform_device_register_simple("declared", PLATFORM_DEVID_NONE, NULL, 0);
 	if (IS_ERR(pdev))
 		return PTR_ERR(pdev);
@@ -89,6 +131,17 @@ static int __init declared_init(void)
 			pr_err("declared: not as it should be: %zu bytes at %zu\n",
 			       cases[i].size, cases[i].offset);
 		wrong += !good;
+	}
+	for (i = 0; !ret && i < ARRAY_SIZE(refused); i++) {
+		phys = refused[i].phys;
+		if (declare_memory(&pdev->dev, phys, phys, refused[i].size) == -EINVAL)
+			continue;
+		pr_err("declared: not refused: %zu bytes at %pa\n", refused[i].size, &phys);
+		wrong++;
+	}
+	if (!ret && !fails_cleanly(&pdev->dev)) {
+		pr_err("declared: without memory it is not as it should be\n");
+		wrong++;
 	}
 	platform_device_unregister(pdev);
 	return ret ?: wrong ? -EIO : 0;

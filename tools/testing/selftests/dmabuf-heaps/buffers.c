@@ -919,6 +919,20 @@ TEST_F(heap, an_importer_gets_all_of_it)
 	import_all(_metadata, importer, buf, self->page);
 }
 
+/* In the kernel's address space, too: of the system heap more than one chunk, and many pages */
+TEST_F(heap, a_driver_uses_a_large_one)
+{
+	size_t len = 6 * MIB;
+	int buf;
+
+	for (; (buf = heap_alloc(self->fd, len)) < 0; len /= 2)
+		ASSERT_LE((size_t)self->page, len);
+	close(buf);
+	if (!load_sample(_metadata, self->name, len))
+		SKIP(return, "no module " SAMPLE);
+	unload_sample(_metadata);
+}
+
 TEST_F(heap, a_buffer_outlives_the_fds)
 {
 	unsigned char *p;

@@ -10,6 +10,9 @@
 #include "heaps.h"
 
 #define DEBUGFS		"/sys/kernel/debug"
+
+/* Where nothing else is mapped, so that there are no page tables yet */
+#define FAR		((void *)(1UL << (sizeof(long) > 4 ? 35 : 29)))
 #define MAX_NTH		20000
 #define HOURS		3600
 
@@ -225,7 +228,7 @@ static int map_run(struct attempt *a)
 {
 	size_t i;
 
-	a->map = buffer_map(a->buf, a->len);
+	a->map = mmap(FAR, a->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, a->buf, 0);
 	if (a->map == MAP_FAILED)
 		return -1;
 	for (i = 0; i < a->len; i += page_size())

@@ -805,7 +805,19 @@ static inline int zram_remove(int id)
 static inline void make_swap(struct __test_metadata *_metadata, const char *dev, size_t size)
 {
 	long page = page_size();
-	__u32 head[3] = { 1, size / page - 1, 0 };
+	__u32 head[3] = { 1, size / page - 1, 0 };	/* version, last page, bad pages */
+	char *p = calloc(1, page);
+	int fd;
+
+	memcpy(p + 1024, head, sizeof(head));
+	memcpy(p + page - 10, "SWAPSPACE2", 10);
+	fd = open(dev, O_WRONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(page, write(fd, p, page));
+	ASSERT_EQ(0, fsync(fd));
+	close(fd);
+	free(p);
+}
 
 /* In the kernel: test_modules/dma_heap_test.c, and the driver in samples/dma-buf */
 

@@ -439,20 +439,6 @@ TEST_F(pressure, nothing_stays_claimed)
 	EXPECT_LE(largest, after + DRIFT);
 }
 
-/* version, last page, bad pages */
-	char *p = calloc(1, page);
-	int fd;
-
-	memcpy(p + 1024, head, sizeof(head));
-	memcpy(p + page - 10, "SWAPSPACE2", 10);
-	fd = open(dev, O_WRONLY | O_CLOEXEC);
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(page, write(fd, p, page));
-	ASSERT_EQ(0, fsync(fd));
-	close(fd);
-	free(p);
-}
-
 /*
  * What swapoff() reads back needs memory, and is not memory that a request can have. Here it
  * needs more than there is: before it comes to that, it has to wait, on the same CPU, for the

@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 P := proof/bin
 B := build/$(BASE)
 
-.PHONY: help demo check deep bench deb coverage mutate lint deps tree export mbox shell clean distclean FORCE
+.PHONY: help demo check deep bench deb coverage mutate soak lint deps tree export mbox shell clean distclean FORCE
 
 help:	## this list
 	@echo 'make VERB [BASE=6.12] [ARCH=arm64|x86_64] [KERNEL_SRC=/path/to/linux] [JOBS=N] [ONLY=REGEX]'
@@ -43,6 +43,9 @@ coverage: deps	## which of the lines that the series adds the tests execute: boo
 	@$P/deps lcov
 	@$(MAKE) $B/series/out/arm64-coverage/guest.cpio
 	@$P/coverage '$(value ONLY)'
+
+soak: deps	## heaps in use for MINUTES (60), with CPUs that go, suspends, swap and unloads: nothing is lost
+	@$P/soak $(MINUTES)
 
 mutate: deps	## break the patched kernel in the ways of proof/mutants, and see a test fail each time (hours; ONLY=REGEX)
 	@$P/mutate '$(value ONLY)'

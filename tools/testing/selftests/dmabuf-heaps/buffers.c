@@ -919,6 +919,30 @@ TEST_F(heap, an_importer_gets_all_of_it)
 	import_all(_metadata, importer, buf, self->page);
 }
 
+TEST_F(heap, a_program_of_32_bits_uses_it)
+{
+	char program[PATH_MAX] = "", node[PATH_MAX];
+	int status;
+	pid_t pid;
+
+	ASSERT_LT(0, readlink("/proc/self/exe", program, sizeof(program) - 16));
+	strcpy(strrchr(program, '/'), "/compat");
+	if (access(program, X_OK))
+		SKIP(return, "no such program for this architecture");
+	snprintf(node, sizeof(node), DEVPATH "/%s", self->name);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		execl(program, program, node, NULL);
+		_exit(errno == ENOEXEC ? KSFT_SKIP : 127);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_TRUE(WIFEXITED(status));
+	if (WEXITSTATUS(status) == KSFT_SKIP)
+		SKIP(return, "this kernel runs no programs of 32 bits");
+	EXPECT_EQ(0, WEXITSTATUS(status));
+}
+
 /* In the kernel's address space, too: of the system heap more than one chunk, and many pages */
 TEST_F(heap, a_driver_uses_a_large_one)
 {

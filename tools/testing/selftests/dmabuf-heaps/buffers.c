@@ -926,7 +926,7 @@ TEST_F(heap, a_program_of_32_bits_uses_it)
 	pid_t pid;
 
 	ASSERT_LT(0, readlink("/proc/self/exe", program, sizeof(program) - 16));
-	strcpy(strrchr(program, '/'), "/compat");
+	snprintf(strrchr(program, '/'), 16, "/compat");
 	if (access(program, X_OK))
 		SKIP(return, "no such program for this architecture");
 	snprintf(node, sizeof(node), DEVPATH "/%s", self->name);

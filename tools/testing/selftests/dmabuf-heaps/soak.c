@@ -295,9 +295,16 @@ static void everything(struct __test_metadata *_metadata, unsigned int seconds, 
 {
 	double begin = seconds_now(), shown = begin;
 	pid_t pids[MAX_HEAPS * WORKERS + 4];
-	int n = 0, i, status;
+	int n = 0, i, id, status;
+	char zram[32];
 
 	atomic_store(&seen->stop, false);
+	id = zram_add(4 * LIMIT, zram, sizeof(zram));
+	if (id >= 0) {
+		make_swap(_metadata, zram, 4 * LIMIT);
+		if (swapon(zram, 0))
+			ksft_print_msg("no swap: %s\n", strerror(errno));
+	}
 	for (i = 0; i < heaps.n * WORKERS; i++)
 		pids[n++] = start(worker, heaps.name[i / WORKERS]);
 	if (nr_modules)
@@ -321,11 +328,14 @@ static void everything(struct __test_metadata *_metadata, unsigned int seconds, 
 		ASSERT_EQ(pids[i], waitpid(pids[i], &status, 0));
 		EXPECT_EQ(0, status);
 	}
+	/* it keeps memory, more or less of it */
+	if (id >= 0) {
+		swapoff(zram);
+		EXPECT_EQ(0, zram_remove(id));
+	}
 }
 
 FIXTURE(soak) {
-	char zram[32], delay[16];
-	int id;
 };
 
 FIXTURE_SETUP(soak)
@@ -335,12 +345,6 @@ FIXTURE_SETUP(soak)
 	seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, seen);
 	load_all(_metadata);
-	self->id = zram_add(4 * LIMIT, self->zram, sizeof(self->zram));
-	if (self->id >= 0) {
-		make_swap(_metadata, self->zram, 4 * LIMIT);
-		if (swapon(self->zram, 0))
-			ksft_print_msg("no swap: %s\n", strerror(errno));
-	}
 	snprintf(limit, sizeof(limit), "%lu", LIMIT);
 	write_text(CGROUPS "/cgroup.subtree_control", "+memory");
 	rmdir(CGROUP);
@@ -355,9 +359,6 @@ FIXTURE_TEARDOWN(soak)
 {
 	write_text("/sys/power/pm_test", "none");
 	write_text("/sys/module/suspend/parameters/pm_test_delay", "5");
-	swapoff(self->zram);
-	if (self->id >= 0)
-		EXPECT_EQ(0, zram_remove(self->id));
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 

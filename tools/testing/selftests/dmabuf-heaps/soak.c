@@ -27,8 +27,8 @@
 #define LIMIT		(64 * MIB)
 #define MAX_AREAS	32
 
-/* A worker that breaks off, or a leak of a page in 10,000 buffers, is more than this */
-#define MEMORY_SLACK	(2LL * MIB)
+/* Freed pages wait in lists of each CPU, and are not counted meanwhile */
+#define MEMORY_SLACK	(8LL * MIB)
 
 static struct {
 	atomic_bool stop;

@@ -41,7 +41,7 @@ int main(int argc, char **argv)
 		return 7;
 	if (ioctl(alloc.fd, DMA_BUF_SET_NAME, "compat"))
 		return 8;
-	/* the pointer's upper half is not the program's, and lengths have 64 bits all the same */
+	/* lengths have 64 bits all the same */
 	alloc.len = 1ULL << 40;
 	alloc.fd = 0;
 	if (!ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &alloc))

@@ -88,7 +88,7 @@ static int open_vgem(void)
 }
 
 /* vgem attaches, maps for its device, and lets go again */
-static void import(int vgem, int fd)
+static void attach_once(int vgem, int fd)
 {
 	struct drm_prime_handle prime = { .fd = fd };
 	struct drm_gem_close gem = { };
@@ -152,7 +152,7 @@ static void take(struct held *h, const char *heap, int vgem)
 	errno = 0;
 	if (first_nonzero(h->p, h->len) != h->len)
 		problem("not zeroed: a buffer of", heap);
-	import(vgem, h->fd);
+	attach_once(vgem, h->fd);
 	fill(h->p, h->len, h->seed);
 	atomic_fetch_add(&seen->buffers, 1);
 	atomic_fetch_add(&seen->bytes, h->len);

@@ -11,6 +11,8 @@ import time
 from common import BASE, BUILD, LOGS, ROOT, complaints, die, rel
 
 MACHINES = {'arm64': ('aarch64', 'virt', 'ttyAMA0', 'arch/arm64/boot/Image'),
+            'arm': ('arm', 'virt', 'ttyAMA0', 'arch/arm/boot/zImage'),
+            'riscv64': ('riscv64', 'virt', 'ttyS0', 'arch/riscv/boot/Image'),
             'x86_64': ('x86_64', 'q35', 'ttyS0', 'arch/x86/boot/bzImage')}
 
 

@@ -102,8 +102,9 @@ cross_prefix() { # of the compiler for ARCH
 	case $a in
 	um | "$(host_arch)") ;;
 	arm64) echo aarch64-linux-gnu- ;;
-	x86_64) echo x86_64-linux-gnu- ;;
-	*) die "unknown architecture '$a': arm64 and x86_64 are known" ;;
+	arm) echo arm-linux-gnueabihf- ;;
+	x86_64 | riscv64 | s390x) echo "$a-linux-gnu-" ;;
+	*) die "unknown architecture '$a'" ;;
 	esac
 }
 # use_kernel NAME: what proof/kernels/NAME says, in arch, fragments, unpatched, options (memory and timeout are for boot); and where it is

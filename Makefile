@@ -28,7 +28,10 @@ demo: deps	## build the kernel with the series, boot it in QEMU, allocate from e
 check: deps	## run the tests (more than an hour the first time)
 	@$P/check '$(value ONLY)'
 
-deep: deps	## the tests that take too long for check: each patch by itself, costs against an unpatched kernel, and more
+others := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross gcc-s390x-linux-gnu qemu-system-misc opensbi
+
+deep: deps	## the tests that take too long for check: each patch by itself, other machines, costs against an unpatched kernel, and more
+	@$P/deps $(others) clang
 	@$P/check --deep '$(value ONLY)'
 
 bench:	## measure what buffers cost, without and with the series, into docs/speed (an hour and more)
@@ -48,6 +51,7 @@ soak: deps	## heaps in use for MINUTES (60), with CPUs that go, suspends, swap a
 	@$P/soak $(MINUTES)
 
 mutate: deps	## break the patched kernel in the ways of proof/mutants, and see a test fail each time (hours; ONLY=REGEX)
+	@$P/deps $(others)
 	@$P/mutate '$(value ONLY)'
 
 lint: deps	## the repository's own form: programs, words, exported files, tests of the harness

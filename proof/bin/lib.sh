@@ -97,8 +97,7 @@ with_lock() {
 }
 host_arch() { case $(uname -m) in aarch64) echo arm64 ;; *) uname -m ;; esac; }
 cross_prefix() { # of the compiler for ARCH
-	local a=$1
-	[ "$a" != i386 ] || a=x86_64
+	local a=${1/i386/x86_64}
 	case $a in
 	um | "$(host_arch)") ;;
 	arm64) echo aarch64-linux-gnu- ;;

@@ -653,6 +653,7 @@ static void mmap_attributes(struct kunit *test)
 	struct mm_struct *mm;
 	struct dma_heap *heap;
 	unsigned long addr;
+	pgprot_t prot;
 
 	rmem = test_region(test, &heap);
 	dmabuf = test_buffer(test, heap, 4 * PAGE_SIZE);
@@ -666,8 +667,9 @@ static void mmap_attributes(struct kunit *test)
 	args.vma = vma;
 	args.address = addr;
 	if (vma && !follow_pfnmap_start(&args)) {
-		KUNIT_EXPECT_EQ(test, pgprot_val(args.pgprot),
-				pgprot_val(pgprot_writecombine(args.pgprot)));
+		/* not every architecture says it of an entry */
+		prot = pgprot_val(args.pgprot) ? args.pgprot : vma->vm_page_prot;
+		KUNIT_EXPECT_EQ(test, pgprot_val(prot), pgprot_val(pgprot_writecombine(prot)));
 		KUNIT_EXPECT_GE(test, PFN_PHYS(args.pfn), rmem->base + PAGE_SIZE);
 		KUNIT_EXPECT_LT(test, PFN_PHYS(args.pfn), rmem->base + rmem->size);
 		KUNIT_EXPECT_EQ(test, vma->vm_flags & (VM_IO | VM_PFNMAP | VM_DONTEXPAND),

@@ -439,7 +439,7 @@ TEST_F_TIMEOUT(soak, everything_is_as_before, 7 * 24 * 3600)
 		if (pools_called(heaps.name[i], &pool) == 1)
 			EXPECT_EQ(0, pool.used);
 	measure_unused(_metadata, &last);
-	EXPECT_EQ(areas, areas_now(after));
+	ASSERT_EQ(areas, areas_now(after));
 	for (i = 0; i < areas; i++)
 		for (j = 0; j < areas; j++) {
 			if (strcmp(before[i].name, after[j].name))

@@ -47,7 +47,7 @@ coverage: deps	## which of the lines that the series adds the tests execute: boo
 	@$(MAKE) $B/series/out/arm64-coverage/guest.cpio
 	@$P/coverage '$(value ONLY)'
 
-soak: deps	## heaps in use for MINUTES (60), with CPUs that go, suspends, swap and unloads: nothing is lost
+soak: deps	## heaps in use for MINUTES (60), with CPUs that go, suspends (not of 7.3), swap and unloads: nothing is lost
 	@$P/soak $(MINUTES)
 
 mutate: deps	## break the patched kernel in the ways of proof/mutants, and see a test fail each time (hours; ONLY=REGEX)

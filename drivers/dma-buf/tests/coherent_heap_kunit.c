@@ -667,7 +667,7 @@ static void mmap_attributes(struct kunit *test)
 	args.vma = vma;
 	args.address = addr;
 	if (vma && !follow_pfnmap_start(&args)) {
-		/* not every architecture says it of an entry */
+		/* without pte_pgprot() this says nothing of the entry */
 		prot = pgprot_val(args.pgprot) ? args.pgprot : vma->vm_page_prot;
 		KUNIT_EXPECT_EQ(test, pgprot_val(prot), pgprot_val(pgprot_writecombine(prot)));
 		KUNIT_EXPECT_GE(test, PFN_PHYS(args.pfn), rmem->base + PAGE_SIZE);

@@ -100,6 +100,21 @@ TEST_F(heap, killed_while_it_allocates)
 	EXPECT_LT(0, hits);
 }
 
+TEST_F(heap, was_killed_before_it_allocates)
+{
+	struct dma_heap_test_find named = {};
+	int test;
+
+	test = open_test_module();
+	if (test < 0)
+		SKIP(return, "no module " DMA_HEAP_TEST);
+	snprintf(named.name, sizeof(named.name), "%s", self->name);
+	/* cma_alloc() gives up before the heap can, and does not say why */
+	EXPECT_ERRNO(is_system(self->index) || is_coherent(self->index) ? EINTR : ENOMEM,
+		     ioctl(test, DMA_HEAP_TEST_KILLED, &named));
+	close(test);
+}
+
 TEST_F(heap, shared_over_fork)
 {
 	size_t len = small_len(self->index);

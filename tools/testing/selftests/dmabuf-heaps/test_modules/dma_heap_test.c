@@ -5,21 +5,25 @@
  * dma_heap_test.h.
  */
 #include <linux/cleanup.h>
+#include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/device.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/dma-mapping.h>
 #include <linux/err.h>
+#include <linux/fcntl.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/iosys-map.h>
 #include <linux/kdev_t.h>
+#include <linux/kthread.h>
 #include <linux/list.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/platform_device.h>
+#include <linux/sched/signal.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 #include <linux/sysfs.h>
@@ -351,6 +355,48 @@ static int find(const char *name)
 	return 0;
 }
 
+struct killed {
+	struct dma_heap *heap;
+	struct completion done;
+};
+
+static int killed_thread(void *data)
+{
+	struct killed *killed = data;
+	struct dma_buf *dmabuf;
+
+	allow_signal(SIGKILL);
+	send_sig(SIGKILL, current, 1);
+	dmabuf = dma_heap_buffer_alloc(killed->heap, PAGE_SIZE, O_RDWR, 0);
+	if (!IS_ERR(dmabuf))
+		dma_buf_put(dmabuf);
+	complete(&killed->done);
+	return PTR_ERR_OR_ZERO(dmabuf);
+}
+
+/* In a thread of its own, as who is killed in a system call does not see its result */
+static int alloc_killed(const char *name)
+{
+	struct killed killed = { .heap = dma_heap_find_by_name(name) };
+	struct task_struct *task;
+	int ret;
+
+	if (!killed.heap)
+		return -ENOENT;
+	init_completion(&killed.done);
+	task = kthread_create(killed_thread, &killed, DMA_HEAP_TEST);
+	if (IS_ERR(task)) {
+		ret = PTR_ERR(task);
+	} else {
+		get_task_struct(task);
+		wake_up_process(task);
+		wait_for_completion(&killed.done);
+		ret = kthread_stop_put(task);
+	}
+	dma_heap_put(killed.heap);
+	return ret;
+}
+
 static long dma_heap_test_ioctl(struct file *f, unsigned int cmd, unsigned long arg)
 {
 	struct test_file *file = f->private_data;
@@ -370,12 +416,17 @@ static long dma_heap_test_ioctl(struct file *f, unsigned int cmd, unsigned long 
 	case DMA_HEAP_TEST_ADD:
 		return add_heap(file, user);
 	case DMA_HEAP_TEST_FIND:
+	case DMA_HEAP_TEST_KILLED:
 	case DMA_HEAP_TEST_REMOVE:
 		if (copy_from_user(&named, user, sizeof(named)))
 			return -EFAULT;
 		if (strnlen(named.name, sizeof(named.name)) == sizeof(named.name))
 			return -EINVAL;
-		return cmd == DMA_HEAP_TEST_FIND ? find(named.name) : remove_heap(file, named.name);
+		if (cmd == DMA_HEAP_TEST_FIND)
+			return find(named.name);
+		if (cmd == DMA_HEAP_TEST_KILLED)
+			return alloc_killed(named.name);
+		return remove_heap(file, named.name);
 	}
 	return -ENOTTY;
 }

@@ -32,6 +32,8 @@ struct dma_heap_test_add {
 #define DMA_HEAP_TEST_INVERT	_IO('T', 6)
 /* Looks the heap up, and lets go of it: ENOENT if there is none */
 #define DMA_HEAP_TEST_FIND	_IOW('T', 2, struct dma_heap_test_find)
+/* Allocates a page from the heap, in a task that was killed: EINTR if the heap saw that */
+#define DMA_HEAP_TEST_KILLED	_IOW('T', 7, struct dma_heap_test_find)
 /* Registers a heap, which is there until it is removed, or this file is closed */
 #define DMA_HEAP_TEST_ADD	_IOWR('T', 3, struct dma_heap_test_add)
 /* Removes one of those: ENOENT if this file has none of that name */

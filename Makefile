@@ -2,14 +2,17 @@
 # The verbs. Each is a program in proof/bin, which says more about itself.
 #
 #   BASE=6.12           which series, and the kernel that it is for
-#   ARCH=arm64|x86_64   architecture of the guest, for demo and shell
+#   ARCH=arm64|x86_64   architecture of the guest, for demo and shell; of the packages, for deb (the host's if it is not given)
 #   KERNEL_SRC=/path    a kernel tree to use (it is only read) instead of Debian's package
+#   UPDATE=1            fetch Debian's newest package, whatever kernel was fetched before
+#   BUSYBOX=/path       a static busybox for the guests, where there is no Debian mirror
 #   JOBS=N              how many compilers and guests at a time
 #   CONFIG=/path        deb: a configuration of yours, such as /boot/config-6.12.48+deb13-amd64
 #   ONLY=REGEX          check, deep, coverage and mutate: only what matches, such as 'coherent' or 'arm64-m'
+#   MINUTES=N           soak: for how long
+#   BAND=N, SIGN=1      mbox: which part of the series; add your Signed-off-by
 
 BASE ?= 6.12
-ARCH ?= arm64
 export BASE KERNEL_SRC JOBS UPDATE BUSYBOX SIGN
 MAKEFLAGS += --no-print-directory
 P := proof/bin
@@ -23,7 +26,7 @@ help:	## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: deps	## build the kernel with the series, boot it in QEMU, allocate from every heap
-	@$P/demo $(ARCH)
+	@$P/demo $(or $(ARCH),arm64)
 
 check: deps	## run the tests (more than an hour the first time)
 	@$P/check '$(value ONLY)'
@@ -40,7 +43,7 @@ bench:	## measure what buffers cost, without and with the series, into docs/spee
 
 deb: deps	## Debian packages of a kernel with the series, in build/BASE/deb: a small one (minutes), or with CONFIG=/boot/config-... yours (hours)
 	@$P/deps debhelper dpkg-dev
-	@$P/package '$(if $(filter-out file,$(origin ARCH)),$(ARCH))' '$(CONFIG)'
+	@$P/package '$(ARCH)' '$(CONFIG)'
 
 coverage: deps	## which of the lines that the series adds the tests execute: boots most scenarios on a kernel that counts (ONLY=REGEX)
 	@$P/deps lcov
@@ -55,7 +58,7 @@ mutate: deps	## break the patched kernel in the ways of proof/mutants, and see a
 	@$P/mutate '$(value ONLY)'
 
 lint: deps	## the repository's own form: programs, words, exported files, tests of the harness
-	@$P/check 'checks/(lint|harness)$$'
+	@$P/check 'checks/(lint|harness|deps)$$'
 
 deps:	## install the Debian packages that the verbs need
 	@$P/deps
@@ -70,10 +73,10 @@ mbox: deps	## BAND=2: part 2 of the cover letter, or without BAND= all, for git 
 	@$P/mbox $(BAND)
 
 shell: deps	## an interactive shell in the guest
-	@$P/boot $(ARCH)-m --scenario demo --shell
+	@$P/boot $(or $(ARCH),arm64)-m --scenario demo --shell
 
 clean:	## remove what was built; sources and the tree for editing stay
-	rm -rf $B/*/out $B/patches $B/log
+	rm -rf $B/*/out $B/patches $B/log $B/mutate $B/deb $B/coverage $B/mbox $B/boot.*
 
 distclean:	## remove build/, unless a tree for editing has work that was not exported
 	@$P/distclean

@@ -14,9 +14,8 @@ SERIES=$ROOT/series/$BASE
 [ -r "$SERIES/base" ] || { echo "error: no such base: series/$BASE/base" >&2; exit 1; }
 # shellcheck source=series/6.12/base
 . "$SERIES/base"
-# Checkouts of the kernel: base without the series, series with it, tree to edit it in (checks/deep/patches has its own). What is built
-# of one stands in out/NAME beside it, so that the compiler sees the source as ../../linux each time,
-# and ccache finds what it has compiled in another one.
+# Checkouts of the kernel: base without the series, series with it, tree to edit it in (checks/deep/patches has its own). What is built of
+# one stands in out/NAME beside it: the compiler sees the source as ../../linux each time, and ccache finds what it compiled in another.
 BUILD=$ROOT/build/$BASE
 LOGS=$BUILD/log
 KBASE=$BUILD/base/linux		# the git repository; the others are work trees of it
@@ -127,14 +126,15 @@ result() {
 	echo "not ok $TESTS - $1: $({ grep -m 1 '^error: ' <<<"$2" || head -n 1 <<<"$2"; } | tr '#' ' ')$(n=$(wc -l <<<"$2"); [ "$n" -eq 1 ] || echo " (and $((n - 1)) more)")"
 	head -n 40 <<<"$2" | sed 's/^/#   /'
 }
-# pass_on BEFORE: the tests of another program, whose TAP comes in, become ours, with BEFORE before their names
+# pass_on BEFORE: the tests of another program, whose TAP comes in with its plan, become ours, with BEFORE before their names
 pass_on() {
-	local line
+	local line plan=''
 	while IFS= read -r line; do
-		case $line in 1..*) continue ;; ok\ * | not\ ok\ *) TESTS=$((TESTS + 1)); [[ $line = ok* ]] || BAD=$((BAD + 1)) ;; esac
+		case $line in 1..*) plan=$line; continue ;; ok\ * | not\ ok\ *) TESTS=$((TESTS + 1)); [[ $line = ok* ]] || BAD=$((BAD + 1)) ;; esac
 		[[ ! $line =~ ^((not )?ok)\ [0-9]+\ -\ (.*) ]] || line="${BASH_REMATCH[1]} $TESTS - $1${BASH_REMATCH[3]}"
 		echo "$line"
 	done
+	[ -n "$plan" ] || result "$1plan" 'what should have printed tests did not get to its end'
 }
 # check NAME FUNCTION: what the function prints is what it complains of, and it must not fail. CHECK=NAME: only that one
 check() {

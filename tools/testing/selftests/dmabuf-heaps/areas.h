@@ -29,7 +29,7 @@ static inline int heap_index(const char *heap)
 
 static inline bool is_system(int i)
 {
-	return !strcmp(heaps.name[i], "system");
+	return !strcmp(heaps.name[i], "system") || !strcmp(heaps.name[i], "system_cc_shared");
 }
 
 /* A region that is not for CMA */

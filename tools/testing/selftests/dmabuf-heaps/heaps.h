@@ -121,7 +121,10 @@ static inline const char *names_join(const struct names *list, char *text, size_
 	return text;
 }
 
-/* The nodes that exist now. No directory means no node. */
+/*
+ * The nodes that exist now, but for heaps of protected memory, which no processor can read.
+ * No directory means no node.
+ */
 static inline void heaps_now(struct names *list)
 {
 	struct dirent *e;
@@ -130,7 +133,7 @@ static inline void heaps_now(struct names *list)
 	list->n = 0;
 	d = opendir(DEVPATH);
 	while (d && (e = readdir(d)))
-		if (e->d_name[0] != '.')
+		if (e->d_name[0] != '.' && strncmp(e->d_name, "protected,", 10))
 			names_add(list, e->d_name);
 	if (d)
 		closedir(d);

@@ -219,6 +219,7 @@ static int add_heap(struct test_file *file, struct dma_heap_test_add __user *use
 {
 	struct test_heap *test;
 	int ret = -EFAULT;
+	u32 minor;
 
 	test = kzalloc(sizeof(*test), GFP_KERNEL);
 	if (!test)
@@ -231,9 +232,11 @@ static int add_heap(struct test_file *file, struct dma_heap_test_add __user *use
 	ret = test_register(test);
 	if (ret)
 		goto err;
+	minor = test->add.minor;
 	scoped_guard(mutex, &file->lock)
 		list_add(&test->list, &file->heaps);
-	return put_user(test->add.minor, &user->minor);
+	/* from here on, it may be removed */
+	return put_user(minor, &user->minor);
 err:
 	kfree(test);
 	return ret;

@@ -89,14 +89,15 @@ static inline bool in_default_area(int i)
 
 static inline void measure_areas(void)
 {
-	size_t rest = mem_bytes("CmaTotal");
+	size_t rest = mem_bytes("CmaTotal"), limit;
 	bool in_default[MAX_HEAPS] = { 0 };
 	int i;
 
 	for (i = 0; i < heaps.n; i++) {
 		if (is_system(i))
 			continue;
-		largest[i] = measure_largest(i, is_coherent(i) ? 1024 * MIB : rest);
+		limit = is_coherent(i) ? region_size(i) ?: 1024 * MIB : rest;
+		largest[i] = measure_largest(i, limit);
 		if (!largest[i])
 			ksft_exit_fail_msg("no buffer from %s\n", heaps.name[i]);
 		area[i] = largest[i];

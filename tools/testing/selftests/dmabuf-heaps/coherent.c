@@ -18,7 +18,8 @@
 
 #define MAX_BUFFERS	16384
 #define SLOTS		48
-#define SHARE		(16 * KIB)	/* of a buffer, where a driver has some, too */
+/* Of a buffer, where a driver has some, too */
+#define SHARE		(16 * KIB > (size_t)page_size() ? 16 * KIB : (size_t)page_size())
 
 static unsigned int rounds;
 static bool in_short;
@@ -265,6 +266,8 @@ FIXTURE_SETUP(driver)
 	self->module = module_of(self->name);
 	if (area[self->index] < 16 * SHARE)
 		SKIP(return, "the region is too small");
+	if (area[self->index] / SHARE >= DMA_POOL_USER_SLOTS)
+		SKIP(return, "the region is too large");
 	state_take(_metadata, self->index, &self->before);
 	self->fd = open_pool_user();
 	if (self->fd < 0)

@@ -700,7 +700,7 @@ static inline void module_params(struct heap_module *m)
 		closedir(d);
 }
 
-/* Loads a module. It counts as one of ours if heaps come with it. */
+/* Loads a module. It counts as one of ours if heaps come with it, and it can go again. */
 static inline void find_module(const char *name, bool required)
 {
 	struct heap_module *m = &modules[nr_modules];
@@ -719,7 +719,7 @@ static inline void find_module(const char *name, bool required)
 	for (i = 0; i < after.n; i++)
 		if (!names_have(&before, after.name[i]))
 			names_add(&m->heaps, after.name[i]);
-	if (m->heaps.n) {
+	if (m->heaps.n && module_refs(name) >= 0) {
 		module_path(m);
 		module_params(m);
 		nr_modules++;
@@ -780,6 +780,14 @@ do {										\
 			    &modules[i]);					\
 } while (0)
 
+static inline int zram_remove(int id)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", id);
+	return write_text("/sys/class/zram-control/hot_remove", text);
+}
+
 /* A block device of the machine's memory that nobody else uses: its number, or -1 */
 static inline int zram_add(size_t size, char *dev, size_t len)
 {
@@ -793,15 +801,11 @@ static inline int zram_add(size_t size, char *dev, size_t len)
 	snprintf(dev, len, "/dev/zram%d", id);
 	snprintf(path, sizeof(path), "/sys/block/zram%d/disksize", id);
 	snprintf(text, sizeof(text), "%zu", size);
-	return write_text(path, text) ? -1 : id;
-}
-
-static inline int zram_remove(int id)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%d", id);
-	return write_text("/sys/class/zram-control/hot_remove", text);
+	if (write_text(path, text)) {
+		zram_remove(id);
+		return -1;
+	}
+	return id;
 }
 
 /* Swap, as mkswap would make it */

@@ -40,6 +40,8 @@ FIXTURE_SETUP(memcg)
 		SKIP(return, "dma_heap.mem_accounting is %s", text);
 	if (!names_have(&heaps, "system"))
 		SKIP(return, "no system heap");
+	if (access(CGROUPS "/cgroup.controllers", F_OK))
+		SKIP(return, "no cgroup2 in " CGROUPS);
 	write_text(CGROUPS "/cgroup.subtree_control", "+memory");
 	rmdir(CGROUP);
 	ASSERT_EQ(0, mkdir(CGROUP, 0755));

@@ -370,7 +370,8 @@ TEST_F_TIMEOUT(driver, and_users_of_the_heap_at_once, 600)
 	pid_t pid[CHURNERS];
 	unsigned long *count;
 
-	if (self->heap.pool.pages > 1024)
+	/* the threads hold some 360 pages */
+	if (self->heap.pool.pages > 300)
 		SKIP(return, "the region is too large to be full at times");
 	count = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, count);

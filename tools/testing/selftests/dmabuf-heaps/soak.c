@@ -377,6 +377,8 @@ FIXTURE_SETUP(soak)
 {
 	char limit[32];
 
+	if (buffers_of(heaps.name[0]) < 0)
+		SKIP(return, "no " BUFINFO);
 	seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, seen);
 	load_all(_metadata);

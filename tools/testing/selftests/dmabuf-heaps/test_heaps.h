@@ -47,7 +47,7 @@ static inline int heap_rdev(const char *name, dev_t *rdev)
 	return 0;
 }
 
-#define OWN_NODE	"/tmp/dmabuf-heaps.%d.%d"
+#define OWN_NODE	"/dev/dmabuf-heaps.%d.%d"	/* /tmp may allow no devices */
 
 /* A new inode each time, with no reference on a heap */
 static inline int own_node(int which, dev_t rdev)

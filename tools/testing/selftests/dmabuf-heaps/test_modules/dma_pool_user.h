@@ -13,7 +13,7 @@
 struct dma_pool_user_alloc {
 	__u64 len;	/* bytes */
 	__u32 slot;	/* which of the driver's buffers it becomes */
-	__u32 mark;	/* what it is filled with: see pattern() in heaps.h */
+	__u32 mark;	/* what it is filled with: see pattern() in dma_pool_user.c */
 	__u64 addr;	/* out: its DMA address */
 };
 

@@ -628,8 +628,7 @@ static void vmap_and_old_data(struct kunit *test)
 
 	test_region(test, &heap);
 	for (i = 0; i < 3; i++) {
-		dmabuf = dma_heap_buffer_alloc(heap, 3 * PAGE_SIZE, O_RDWR, 0);
-		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dmabuf);
+		dmabuf = test_buffer(test, heap, 3 * PAGE_SIZE);
 		KUNIT_ASSERT_EQ(test, 0, dma_buf_vmap_unlocked(dmabuf, &map));
 		KUNIT_EXPECT_FALSE(test, virt_addr_valid(map.vaddr));
 		KUNIT_EXPECT_NULL(test, memchr_inv(map.vaddr, 0, 3 * PAGE_SIZE));
@@ -639,7 +638,7 @@ static void vmap_and_old_data(struct kunit *test)
 		first = map.vaddr;
 		memset(map.vaddr, 0xa5, 3 * PAGE_SIZE);
 		dma_buf_vunmap_unlocked(dmabuf, &map);
-		buffer_put(dmabuf);
+		kunit_release_action(test, put_buffer, dmabuf);
 	}
 }
 

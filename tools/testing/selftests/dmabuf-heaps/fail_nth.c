@@ -313,6 +313,8 @@ FIXTURE_SETUP(module)
 	load_all(_metadata);
 	if (!set_up_faults(&self->nth))
 		SKIP(return, "no fault injection in this kernel");
+	if (!self->a.m->name[0])
+		SKIP(return, "no heap is a module");
 	if (!self->a.m->path[0])
 		SKIP(return, "the module's file is compressed");
 	fd = open(self->a.m->path, O_RDONLY | O_CLOEXEC);

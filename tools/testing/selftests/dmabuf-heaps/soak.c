@@ -326,6 +326,14 @@ static void measure_unused(struct __test_metadata *_metadata, struct memory *m)
 	load_all(_metadata);
 }
 
+/* What the machine lacks is left out, which is said once */
+static bool has(const char *what, bool there, bool say)
+{
+	if (!there && say)
+		ksft_print_msg("without %s\n", what);
+	return there;
+}
+
 static void everything(struct __test_metadata *_metadata, unsigned int seconds, bool progress)
 {
 	double begin = seconds_now(), shown = begin;
@@ -335,20 +343,20 @@ static void everything(struct __test_metadata *_metadata, unsigned int seconds, 
 
 	atomic_store(&seen->stop, false);
 	id = zram_add(4 * LIMIT, zram, sizeof(zram));
-	if (id >= 0) {
+	if (has("swap on zram", id >= 0, progress)) {
 		make_swap(_metadata, zram, 4 * LIMIT);
 		if (swapon(zram, 0))
 			ksft_print_msg("no swap: %s\n", strerror(errno));
 	}
 	for (i = 0; i < heaps.n * WORKERS; i++)
 		pids[n++] = start(worker, heaps.name[i / WORKERS]);
-	if (nr_modules)
+	if (has("unloading", nr_modules, progress))
 		pids[n++] = start(loader, NULL);
-	if (!access(CGROUP "/memory.max", F_OK))
+	if (has("a memory limit", !access(CGROUP "/memory.max", F_OK), progress))
 		pids[n++] = start(hogs, NULL);
-	if (!access(CPUS "/cpu1/online", F_OK))
+	if (has("CPU hotplug", !access(CPUS "/cpu1/online", F_OK), progress))
 		pids[n++] = start(hotplug, NULL);
-	if (!access("/sys/power/pm_test", F_OK))
+	if (has("suspend", !access("/sys/power/pm_test", F_OK), progress))
 		pids[n++] = start(sleeper, NULL);
 	while (seconds_now() < begin + seconds) {
 		usleep(100 * 1000);

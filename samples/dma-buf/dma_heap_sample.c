@@ -211,35 +211,11 @@ static struct attribute *dma_heap_sample_dev_attrs[] = {
 };
 ATTRIBUTE_GROUPS(dma_heap_sample_dev);
 
-/*
- * For tests: looks up the heap whose name is written, without a device and
- * without keeping it. The newline that echo writes is part of @buf, and ignored.
- */
-static ssize_t lookup_store(struct device_driver *drv, const char *buf, size_t count)
-{
-	struct dma_heap *heap = dma_heap_find_by_name(buf);
-
-	if (!heap)
-		return -ENOENT;
-
-	dma_heap_put(heap);
-
-	return count;
-}
-static DRIVER_ATTR_WO(lookup);
-
-static struct attribute *dma_heap_sample_drv_attrs[] = {
-	&driver_attr_lookup.attr,
-	NULL
-};
-ATTRIBUTE_GROUPS(dma_heap_sample_drv);
-
 static struct platform_driver dma_heap_sample_driver = {
 	.probe = dma_heap_sample_probe,
 	.remove = dma_heap_sample_remove,
 	.driver = {
 		.name = DRIVER_NAME,
-		.groups = dma_heap_sample_drv_groups,
 		.dev_groups = dma_heap_sample_dev_groups,
 	},
 };

@@ -27,6 +27,7 @@
 #define ROUNDS		8
 
 #define MIN_FREE	"/proc/sys/vm/min_free_kbytes"
+#define SCALE_FACTOR	"/proc/sys/vm/watermark_scale_factor"
 
 /* Whether the kernel counts events at all: CONFIG_VM_EVENT_COUNTERS */
 static bool counts;
@@ -314,6 +315,21 @@ TEST_F(pressure, what_fits_is_granted)
 	}
 	ksft_print_msg("%zu MiB of %lld MiB, and %lld KiB left\n", len / MIB,
 		       mem_bytes("MemTotal") / (long long)MIB, left / 1024);
+}
+
+/* Watermarks that are close to all of the memory, or above it, refuse no more than a part */
+TEST_F(pressure, high_watermarks_do_not_refuse_all)
+{
+	char factor[32];
+	int buf;
+
+	ASSERT_EQ(0, read_text(SCALE_FACTOR, factor, sizeof(factor)));
+	ASSERT_EQ(0, write_text(SCALE_FACTOR, "3000"));
+	buf = heap_alloc(self->fd, largest / 4);
+	EXPECT_LE(0, buf);
+	EXPECT_EQ(0, write_text(SCALE_FACTOR, factor));
+	all_live(_metadata);
+	close(buf);
 }
 
 /* Memory full of pages of a file, read once or twice, each of which can be dropped */

@@ -42,7 +42,7 @@ bench:	## measure what buffers cost, without and with the series, into docs/spee
 	@$P/bench
 
 deb: deps	## Debian packages of a kernel with the series, in build/BASE/deb: a small one (minutes), or with CONFIG=/boot/config-... yours (hours)
-	@$P/deps debhelper dpkg-dev
+	@$P/deps debhelper dpkg-dev libdw-dev
 	@$P/package '$(ARCH)' '$(CONFIG)'
 
 coverage: deps	## which of the lines that the series adds the tests execute: boots most scenarios on a kernel that counts (ONLY=REGEX)

@@ -37,7 +37,7 @@ deep: deps	## the tests that take too long for check: each patch by itself, othe
 	@$P/deps $(others) clang
 	@$P/check --deep '$(value ONLY)'
 
-bench:	## measure what buffers cost, without and with the series, into docs/speed/BASE (an hour and more)
+bench:	## measure what buffers cost, without and with the series, into docs/speed/BASE (half an hour and more)
 	@$P/deps python3-matplotlib
 	@$P/bench
 
